@@ -1,0 +1,43 @@
+"""What the rest of the daemon sees of the DHT."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+from p2pshare_protocols.cid import CID
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A peer that says it holds a CID, with the addresses it gave (multiaddrs without /p2p)."""
+
+    peer_id: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """How many nodes were asked to keep a provider record, and how many gave it back when read again."""
+
+    stored: int
+    asked: int
+
+
+class DHT(ABC):
+    @abstractmethod
+    async def provide(self, cid: CID) -> Receipt: ...
+
+    @abstractmethod
+    def find_providers(self, cid: CID) -> AbstractAsyncContextManager[AsyncIterator[Provider]]:
+        """Providers as they are found, each peer once, ourselves left out; leaving the context ends the search."""
+
+    @abstractmethod
+    async def find_peer(self, peer_id: str) -> tuple[str, ...]:
+        """Addresses of a peer; empty when nobody knows it."""
+
+    @abstractmethod
+    def status(self) -> dict[str, object]:
+        """{"nodes": servers in the routing table, "mode": "client"|"server", "records": provider records kept}."""
