@@ -1,0 +1,3 @@
+from p2pshare_cli.main import main
+
+main()
