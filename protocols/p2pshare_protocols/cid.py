@@ -39,35 +39,50 @@ class CID:
     `binary` is what stands in links and on the wire: varints and the multihash, or the bare multihash for version 0.
     """
 
-    __slots__ = ("_text", "binary", "codec", "multihash", "version")
+    __slots__ = ("_skip", "_text", "binary", "codec", "version")
 
     version: int
     codec: int
-    multihash: bytes
     binary: bytes
 
     def __init__(self, version: int, codec: int, multihash: bytes) -> None:
         """Trusts its arguments; bytes and texts from outside go through `from_binary`, `read` or `parse`."""
+        prefix = b"" if version == 0 else b"\x01" + varint.encode(codec)
         self.version = version
         self.codec = codec
-        self.multihash = multihash
-        if version == 0:
-            self.binary = multihash
-        elif codec < 128:
-            self.binary = bytes((1, codec)) + multihash
-        else:
-            self.binary = b"\x01" + varint.encode(codec) + multihash
+        self.binary = prefix + multihash
+        self._skip = len(prefix)
         self._text: str | None = None
+
+    @classmethod
+    def _v1(cls, codec: int, binary: bytes) -> CID:
+        """The short way for version 1 and a codec below 128; `binary` is whole."""
+        cid = cls.__new__(cls)
+        cid.version = 1
+        cid.codec = codec
+        cid.binary = binary
+        cid._skip = 2
+        cid._text = None
+        return cid
+
+    @property
+    def multihash(self) -> bytes:
+        return self.binary[self._skip :]
 
     @property
     def hash_code(self) -> int:
-        return self.multihash[0] if self.multihash[0] < 128 else varint.decode(self.multihash)[0]
+        return varint.decode(self.binary, self._skip)[0]
 
     @property
     def digest(self) -> bytes:
-        _, at = varint.decode(self.multihash)
-        _, at = varint.decode(self.multihash, at)
-        return self.multihash[at:]
+        _, at = varint.decode(self.binary, self._skip)
+        _, at = varint.decode(self.binary, at)
+        return self.binary[at:]
+
+    @property
+    def inline(self) -> bytes | None:
+        """The block itself, when the CID is an identity CID that carries it."""
+        return self.digest if self.binary[self._skip] == IDENTITY else None
 
     @property
     def v1(self) -> CID:
@@ -100,8 +115,8 @@ class CID:
 
         Raises UnsupportedHash for blake3 where the package is missing, ValueError for an unknown name.
         """
-        if hash == "sha256":
-            return cls(1, codec, b"\x12\x20" + hashlib.sha256(data).digest())
+        if hash == "sha256" and codec < 128:
+            return cls._v1(codec, bytes((1, codec, 18, 32)) + hashlib.sha256(data).digest())
         code = _HASH_CODES.get(hash)
         if code is None:
             raise ValueError(f"unknown hash function {hash!r}")
@@ -143,7 +158,7 @@ class CID:
         """A CID at `offset` of a longer buffer, and the offset behind it. Raises RemoteProtocolError."""
         head = bytes(buf[offset : offset + 36])
         if len(head) == 36 and head[0] == 1 and head[1] < 128 and head[2:4] == _V0_PREFIX:
-            return cls(1, head[1], head[2:]), offset + 36
+            return cls._v1(head[1], head), offset + 36
         if head[:2] == _V0_PREFIX:
             if len(head) < 34:
                 raise RemoteProtocolError("a CID is cut off")
