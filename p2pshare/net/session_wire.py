@@ -1,0 +1,113 @@
+"""Bytes to and from the transport: a socket directly where there is one, any trio stream otherwise."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import trio
+
+_UNSENT = 1 << 20
+"""Bytes that the kernel may hold unsent (TCP_NOTSENT_LOWAT): a ping waits behind no more than that."""
+
+
+class Wire(ABC):
+    """Counts what it moves, and raises what a trio stream raises."""
+
+    def __init__(self) -> None:
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    @abstractmethod
+    async def send(self, data: memoryview) -> None: ...
+
+    @abstractmethod
+    async def receive_into(self, view: memoryview) -> int: ...
+
+    @abstractmethod
+    async def aclose(self) -> None: ...
+
+    @abstractmethod
+    async def abort(self) -> None:
+        """Close without waiting for anything; a cancelled task may call it under a shield."""
+
+
+def make_wire(stream: trio.abc.Stream) -> Wire:
+    """The fast path for exactly trio's own socket stream."""
+    return _SocketWire(stream) if type(stream) is trio.SocketStream else _StreamWire(stream)
+
+
+class _StreamWire(Wire):
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        super().__init__()
+        self._stream = stream
+
+    async def send(self, data: memoryview) -> None:
+        await self._stream.send_all(data)
+        self.bytes_out += len(data)
+
+    async def receive_into(self, view: memoryview) -> int:
+        data = await self._stream.receive_some(len(view))
+        view[: len(data)] = data
+        self.bytes_in += len(data)
+        return len(data)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def abort(self) -> None:
+        await trio.aclose_forcefully(self._stream)
+
+
+class _SocketWire(Wire):
+    def __init__(self, stream: trio.SocketStream) -> None:
+        super().__init__()
+        self._socket = stream.socket
+        self._stream = stream
+        self._sending = False
+        if hasattr(socket, "TCP_NOTSENT_LOWAT") and self._socket.family in (socket.AF_INET, socket.AF_INET6):
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
+
+    async def send(self, data: memoryview) -> None:
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this session")
+        self._sending = True
+        try:
+            with _mapped():
+                at = 0
+                while at < len(data):
+                    sent = await self._socket.send(data[at:])
+                    at += sent
+                    self.bytes_out += sent
+        finally:
+            self._sending = False
+
+    async def receive_into(self, view: memoryview) -> int:
+        with _mapped():
+            count = await self._socket.recv_into(view)
+        self.bytes_in += count
+        return count
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def abort(self) -> None:
+        # A linger of zero makes the kernel send RST and forget what it has not sent.
+        with suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await trio.aclose_forcefully(self._stream)
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
+    """The socket's errors as those of a trio stream."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.EBADF, errno.ENOTSOCK):
+            raise trio.ClosedResourceError("this session was closed") from None
+        raise trio.BrokenResourceError(f"the connection was lost: {error.strerror}") from error

@@ -1,0 +1,139 @@
+"""What libp2p puts inside the Noise handshake: who the peer is, and which muxers it speaks.
+
+NoiseHandshakePayload { identity_key = 1; identity_sig = 2; extensions = 4 { webtransport_certhashes = 1;
+stream_muxers = 2 } } (libp2p noise specification, "The libp2p Handshake Payload"). The signature is over
+"noise-libp2p-static-key:" and the 32 bytes of the static X25519 key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from p2pshare_protocols import varint
+from p2pshare_protocols.errors import RemoteProtocolError
+from p2pshare_protocols.peerid import ECDSA, ED25519, RSA, SECP256K1, decode_public_key
+
+SIGNED_PREFIX = b"noise-libp2p-static-key:"
+MAX_IDENTITY_KEY = 2048
+MAX_MUXERS = 16
+MAX_MUXER_NAME = 128
+_MIN_RSA_BITS, _MAX_RSA_BITS = 2048, 8192  # what other libp2p implementations accept
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """identity_key: libp2p's PublicKey message as sent; muxers: protocol names in the peer's order."""
+
+    identity_key: bytes
+    identity_sig: bytes
+    muxers: tuple[str, ...] = ()
+
+
+def encode_payload(payload: Payload) -> bytes:
+    extensions = b"".join(_field(2, muxer.encode()) for muxer in payload.muxers)
+    message = _field(1, payload.identity_key) + _field(2, payload.identity_sig)
+    return message + _field(4, extensions) if extensions else message
+
+
+def decode_payload(data: bytes) -> Payload:
+    """Raises RemoteProtocolError for anything but a payload with a key and a signature. Unknown fields pass."""
+    key = signature = b""
+    muxers: list[str] = []
+    for number, value in _fields(data):
+        if number == 1:
+            key = value
+        elif number == 2:
+            signature = value
+        elif number == 4:
+            muxers += _muxers(value)
+    if not key or not signature:
+        raise RemoteProtocolError("a Noise payload has no identity")
+    if len(key) > MAX_IDENTITY_KEY or len(signature) > MAX_IDENTITY_KEY:
+        raise RemoteProtocolError("a Noise payload's identity is too long")
+    return Payload(key, signature, tuple(muxers[:MAX_MUXERS]))
+
+
+def choose_muxer(initiator: Sequence[str], responder: Sequence[str]) -> str | None:
+    """The first of the initiator's that the responder speaks too; both ends come to the same answer."""
+    return next((muxer for muxer in initiator if muxer in responder), None)
+
+
+def verify_identity(payload: Payload, static_public: bytes) -> None:
+    """Raises RemoteProtocolError unless the identity key signed this static key."""
+    kind, data = decode_public_key(payload.identity_key)
+    try:
+        _verify(kind, data, payload.identity_sig, SIGNED_PREFIX + static_public)
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+        raise RemoteProtocolError("the peer's identity key did not sign its Noise key") from None
+
+
+def _verify(kind: int, data: bytes, signature: bytes, message: bytes) -> None:
+    if kind == ED25519:
+        Ed25519PublicKey.from_public_bytes(data).verify(signature, message)
+        return
+    if kind == SECP256K1:
+        point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256K1(), data)
+        point.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+        return
+    key = serialization.load_der_public_key(data)
+    if kind == ECDSA and isinstance(key, ec.EllipticCurvePublicKey):
+        key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+    elif kind == RSA and isinstance(key, rsa.RSAPublicKey) and _MIN_RSA_BITS <= key.key_size <= _MAX_RSA_BITS:
+        key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
+    else:
+        raise ValueError("the key is not of the kind that it says")
+
+
+def _muxers(extensions: bytes) -> Iterator[str]:
+    for number, value in _fields(extensions):
+        if number == 2 and len(value) <= MAX_MUXER_NAME:
+            yield value.decode(errors="replace")
+
+
+def _field(number: int, value: bytes) -> bytes:
+    return bytes((number << 3 | 2,)) + varint.encode(len(value)) + value
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The length-delimited fields of a protobuf message; others are skipped."""
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        kind = tag & 7
+        if kind == 2:
+            value, at = _bytes(data, at)
+            yield tag >> 3, value
+        elif kind == 0:
+            _, at = _varint(data, at)
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+            if at > len(data):
+                raise RemoteProtocolError("a protobuf field passes the end of its message")
+        else:
+            raise RemoteProtocolError("a protobuf field of an unknown wire type")
+
+
+def _bytes(data: bytes, at: int) -> tuple[bytes, int]:
+    size, at = _varint(data, at)
+    if size > len(data) - at:
+        raise RemoteProtocolError("a protobuf field passes the end of its message")
+    return data[at : at + size], at + size
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 64, 7):
+        if at >= len(data):
+            break
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise RemoteProtocolError("a protobuf number does not end")
