@@ -1,0 +1,249 @@
+"""Where chunks lie in users' own files: (path, offset, length), and what the file was like when it was hashed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from p2pshare.store.database import Database
+from p2pshare.store.model import ItemState, Located, SourceFile
+from p2pshare.store.text import join_path, path_to_blob, split_path
+
+MAX_PLACES = 16  # places returned for one chunk; zeros are everywhere in some disk images
+_PAGE = 1000
+
+_FILE = (
+    "SELECT f.id, d.path, f.name, f.size, f.inode, f.mtime_ns, f.state, f.root"
+    " FROM files f JOIN directories d ON d.id = f.directory"
+)
+
+
+class References:
+    """Paths are absolute, as `str` with surrogate escapes."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def add_many(
+        self,
+        item_id: int,
+        file: SourceFile,
+        chunks: Iterable[tuple[bytes, int, int]],
+        *,
+        root: bytes | None = None,
+        growing: bool = False,
+    ) -> int:
+        """Record that `chunks` (CIDv1 binary, offset, length) lie in `file`, for an item. Returns the file's id.
+
+        May be called several times for one file. When the file is not what an earlier call said (size, inode or
+        mtime), the older chunks are dropped and other items with it become "changed"; `growing` says that the
+        older chunks still hold (a fetch that writes the file). `root` is the file's own CID, for `known`; a file
+        of one chunk does not need it.
+        """
+        rows = list(chunks)
+        if root is None and len(rows) == 1 and rows[0][1:] == (0, file.size):
+            root = rows[0][0]
+        with self._db.transaction():
+            file_id = self._put_file(item_id, file, root, growing)
+            self._db.execute("INSERT OR IGNORE INTO item_files VALUES (?, ?)", (item_id, file_id))
+            self._db.executemany(
+                "INSERT OR REPLACE INTO chunks (file, offset, length, cid) VALUES (?, ?, ?, ?)",
+                [(file_id, offset, length, cid) for cid, offset, length in rows],
+            )
+        return file_id
+
+    def _put_file(self, item_id: int, file: SourceFile, root: bytes | None, growing: bool) -> int:
+        directory, name = split_path(file.path)
+        directory_id = self._directory(directory)
+        known = self._db.first(
+            "SELECT id, size, inode, mtime_ns FROM files WHERE directory = ? AND name = ?", (directory_id, name)
+        )
+        identity = (file.size, _signed(file.inode), file.mtime_ns)
+        if known is None:
+            cursor = self._db.execute(
+                "INSERT INTO files (directory, name, size, inode, mtime_ns, root) VALUES (?, ?, ?, ?, ?, ?)",
+                (directory_id, name, *identity, root),
+            )
+            return int(cursor.lastrowid or 0)
+        file_id = int(known[0])
+        if known[1:] != identity:
+            if not growing:
+                self._forget_content(file_id, item_id)
+            self._db.execute(
+                "UPDATE files SET size = ?, inode = ?, mtime_ns = ?, verified = NULL, state = 'ok' WHERE id = ?",
+                (*identity, file_id),
+            )
+        if root is not None:
+            self._db.execute("UPDATE files SET root = ? WHERE id = ?", (root, file_id))
+        return file_id
+
+    def _directory(self, path: bytes) -> int:
+        row = self._db.first("SELECT id FROM directories WHERE path = ?", (path,))
+        if row is not None:
+            return int(row[0])
+        return int(self._db.execute("INSERT INTO directories (path) VALUES (?)", (path,)).lastrowid or 0)
+
+    def _forget_content(self, file_id: int, but_item: int) -> None:
+        self._db.execute("DELETE FROM chunks WHERE file = ?", (file_id,))
+        self._db.execute("UPDATE files SET root = NULL WHERE id = ?", (file_id,))
+        self._db.execute(
+            "UPDATE items SET state = 'changed' WHERE id <> ? AND id IN (SELECT item FROM item_files WHERE file = ?)",
+            (but_item, file_id),
+        )
+
+    def attach(self, item_id: int, file_id: int) -> None:
+        """Let a further item own a file that is already known: re-sharing without reading it."""
+        self._db.execute("INSERT OR IGNORE INTO item_files VALUES (?, ?)", (item_id, file_id))
+
+    def locate(self, cid: bytes) -> list[Located]:
+        """All places (at most 16) of a chunk, most lately verified first; empty when there is none.
+
+        `item_id` is one of the items that own the file. Files known to be changed or missing come last.
+        """
+        rows = self._db.all(
+            "SELECT d.path, f.name, c.offset, c.length, f.size, f.inode, f.mtime_ns, f.id,"
+            " (SELECT min(item) FROM item_files WHERE file = f.id), f.verified, f.transform"
+            " FROM chunks c JOIN files f ON f.id = c.file JOIN directories d ON d.id = f.directory"
+            " WHERE substr(c.cid, 5, 8) = substr(?1, 5, 8) AND c.cid = ?1"
+            " ORDER BY f.state = 'ok' DESC, f.verified DESC LIMIT ?2",
+            (cid, MAX_PLACES),
+        )
+        return [
+            Located(join_path(r[0], r[1]), r[2], r[3], r[4], _unsigned(r[5]), r[6], r[7], r[8] or 0, r[9], r[10])
+            for r in rows
+        ]
+
+    def has(self, cid: bytes) -> bool:
+        sql = "SELECT 1 FROM chunks WHERE substr(cid, 5, 8) = substr(?1, 5, 8) AND cid = ?1 LIMIT 1"
+        return self._db.first(sql, (cid,)) is not None
+
+    def set_verified(self, file_id: int, when: float) -> None:
+        """A whole file was compared with its chunks' CIDs at `when`. Not synced by itself."""
+        with self._db.relaxed():
+            self._db.execute("UPDATE files SET verified = ?, state = 'ok' WHERE id = ?", (when, file_id))
+
+    def mark_file(self, file_id: int, state: ItemState) -> None:
+        """Note what became of a file; the items that own it take the same state."""
+        with self._db.transaction():
+            self._db.execute(
+                "UPDATE files SET state = ?1, verified = CASE ?1 WHEN 'ok' THEN verified END WHERE id = ?2",
+                (state, file_id),
+            )
+            if state != "ok":
+                self._db.execute(
+                    "UPDATE items SET state = ? WHERE id IN (SELECT item FROM item_files WHERE file = ?)",
+                    (state, file_id),
+                )
+
+    def files_of(self, item_id: int) -> Iterator[SourceFile]:
+        """The files of an item by id, read in pages: the catalogue may be written between two of them."""
+        last = 0
+        while True:
+            rows = self._db.all(
+                _FILE + " JOIN item_files o ON o.file = f.id WHERE o.item = ? AND o.file > ? ORDER BY o.file LIMIT ?",
+                (item_id, last, _PAGE),
+            )
+            yield from (_source_file(row) for row in rows)
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1][0]
+
+    def known(self, path: str) -> tuple[SourceFile, bytes] | None:
+        """The file as it was when it was hashed, and its root CID (binary), when all of it is in the catalogue.
+
+        A file whose size, inode and mtime_ns are still these needs no reading: `chunks_of(file.id)` has its chunks.
+        """
+        directory, name = split_path(path)
+        row = self._db.first(_FILE + " WHERE d.path = ? AND f.name = ?", (directory, name))
+        if row is None or row[7] is None or row[6] != "ok":
+            return None
+        return _source_file(row), row[7]
+
+    def chunks_of(self, file_id: int) -> list[tuple[bytes, int, int]]:
+        """(CIDv1 binary, offset, length) of a file's chunks in order."""
+        sql = "SELECT cid, offset, length FROM chunks WHERE file = ? ORDER BY offset"
+        return self._db.all(sql, (file_id,))
+
+    def set_root(self, file_id: int, root: bytes) -> None:
+        self._db.execute("UPDATE files SET root = ? WHERE id = ?", (root, file_id))
+
+    def moved(self, file_id: int, file: SourceFile) -> None:
+        """The file has another name now (`NAME.part` was renamed), or was touched without a change of content."""
+        directory, name = split_path(file.path)
+        with self._db.transaction():
+            directory_id = self._directory(directory)
+            there = self._db.first(
+                "SELECT id FROM files WHERE directory = ? AND name = ? AND id <> ?", (directory_id, name, file_id)
+            )
+            if there is not None:  # what was at that name has been replaced
+                self._forget_content(there[0], 0)
+                self._db.execute("DELETE FROM item_files WHERE file = ?", there)
+                self._db.execute("DELETE FROM files WHERE id = ?", there)
+            self._db.execute(
+                "UPDATE files SET directory = ?, name = ?, size = ?, inode = ?, mtime_ns = ? WHERE id = ?",
+                (directory_id, name, file.size, _signed(file.inode), file.mtime_ns, file_id),
+            )
+
+    def under(self, directory: str, limit: int = 100_000) -> list[SourceFile]:
+        """Known files at or below a directory, for a re-share of a whole tree with one statement."""
+        prefix = path_to_blob(directory.rstrip("/"))
+        rows = self._db.all(
+            _FILE + " WHERE d.path = ?1 OR (d.path > ?2 AND d.path < ?3) LIMIT ?4",
+            (prefix, prefix + b"/", prefix + b"0", limit),
+        )
+        return [_source_file(row) for row in rows]
+
+    def release(self, item_id: int, limit: int) -> int:
+        """Take up to `limit` chunk rows or files of an item away; returns how many rows went. 0: nothing is left.
+
+        A file with other owners stays and only leaves this item.
+        """
+        gone = 0
+        with self._db.transaction():
+            rows = self._db.all(
+                "SELECT o.file, EXISTS (SELECT 1 FROM item_files x WHERE x.file = o.file AND x.item <> o.item)"
+                " FROM item_files o WHERE o.item = ? LIMIT ?",
+                (item_id, limit),
+            )
+            for file_id, shared in rows:
+                if gone >= limit:
+                    break
+                if not shared:
+                    gone += self._db.execute(
+                        "DELETE FROM chunks WHERE file = ?1 AND offset IN"
+                        " (SELECT offset FROM chunks WHERE file = ?1 LIMIT ?2)",
+                        (file_id, limit - gone),
+                    ).rowcount
+                    if self._db.first("SELECT 1 FROM chunks WHERE file = ? LIMIT 1", (file_id,)):
+                        break
+                    self._drop_file(file_id)
+                self._db.execute("DELETE FROM item_files WHERE item = ? AND file = ?", (item_id, file_id))
+                gone += 1
+        return gone
+
+    def _drop_file(self, file_id: int) -> None:
+        row = self._db.first("SELECT directory FROM files WHERE id = ?", (file_id,))
+        self._db.execute("DELETE FROM files WHERE id = ?", (file_id,))
+        if row and self._db.first("SELECT 1 FROM files WHERE directory = ? LIMIT 1", row) is None:
+            self._db.execute("DELETE FROM directories WHERE id = ?", row)
+
+
+def _source_file(row: tuple[object, ...]) -> SourceFile:
+    file_id, directory, name, size, inode, mtime_ns, state = row[:7]
+    found = SourceFile(
+        join_path(directory, name),  # type: ignore[arg-type]
+        size,  # type: ignore[arg-type]
+        _unsigned(inode),  # type: ignore[arg-type]
+        mtime_ns,  # type: ignore[arg-type]
+        file_id,  # type: ignore[arg-type]
+    )
+    return found if state == "ok" else replace(found, state=state)  # type: ignore[arg-type]
+
+
+def _signed(inode: int) -> int:
+    """Inodes are unsigned 64-bit numbers, SQLite's are signed."""
+    return inode - (1 << 64) if inode >= 1 << 63 else inode
+
+
+def _unsigned(inode: int) -> int:
+    return inode + (1 << 64) if inode < 0 else inode
