@@ -81,7 +81,8 @@ async def secure_outbound(
     `received`: bytes already read from the stream after the negotiation. Raises RemoteProtocolError (a lie, or not
     `expected_peer`), trio.BrokenResourceError (the connection was lost) or TimedOut; the stream is then aborted.
     """
-    return await _secure(stream, suite, identity, True, expected_peer, muxers, received, timeout)
+    handshake = Handshake(suite, initiator=True, local=_local(identity, muxers))
+    return await _secure(stream, handshake, received, timeout, expected_peer=expected_peer)
 
 
 async def secure_inbound(
@@ -94,27 +95,28 @@ async def secure_inbound(
     timeout: float = HANDSHAKE_TIMEOUT,
 ) -> Session:
     """Run the handshake as the side that was dialled; as `secure_outbound` otherwise."""
-    return await _secure(stream, suite, identity, False, None, muxers, received, timeout)
+    handshake = Handshake(suite, initiator=False, local=_local(identity, muxers))
+    return await _secure(stream, handshake, received, timeout, expected_peer=None)
 
 
-async def _secure(
-    stream: trio.abc.Stream,
-    suite: str,
-    identity: HasIdentity,
-    initiator: bool,
-    expected_peer: str | None,
-    muxers: Sequence[str],
-    received: bytes,
-    timeout: float,
-) -> Session:
-    local = Local(
+def _local(identity: HasIdentity, muxers: Sequence[str]) -> Local:
+    return Local(
         identity_key=encode_public_key(ED25519, identity.public),
         sign=identity.private.sign,
         static=os.urandom(KEY),
         ephemeral=os.urandom(KEY),
         muxers=muxers,
     )
-    handshake = Handshake(suite, initiator=initiator, local=local)
+
+
+async def _secure(
+    stream: trio.abc.Stream,
+    handshake: Handshake,
+    received: bytes,
+    timeout: float,
+    *,
+    expected_peer: str | None,
+) -> Session:
     try:
         with trio.fail_after(timeout):
             secured = await _shake(stream, handshake, received)
@@ -127,7 +129,7 @@ async def _secure(
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise
-    return Session(stream, suite, secured, peer)
+    return Session(stream, handshake.suite, secured, peer)
 
 
 async def _shake(stream: trio.abc.Stream, handshake: Handshake, received: bytes) -> Secured:
