@@ -1,4 +1,4 @@
-"""From nothing to the daemon's first answer, and one CLI `status`, against `python -c "import libp2p"` of the same run."""
+"""The daemon's first answer from nothing, and one CLI `status`, against `import libp2p` of the same run."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Publish and fetch one file of 1 GiB: p2pshare (encrypted, verified) against libtorrent 2.1.1 (plaintext).
 
 Both sides of both are two processes on loopback, files on tmpfs, in turn in one run. Publishing is timed from the
-request to the receipt, fetching from the request to the renamed file; libtorrent's clock starts with adding the torrent.
+request to the receipt, fetching from the request to the renamed file; libtorrent starts when the torrent is added.
 """
 
 from __future__ import annotations

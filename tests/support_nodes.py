@@ -39,7 +39,9 @@ class RealNode:
         """`p2pshare WORDS` in this home; raises Ended with what it said when it fails and `check`."""
         command = [sys.executable, "-m", "p2pshare_cli", *words]
         cwd = options.pop("cwd", self.home.parent)
-        done = subprocess.run(command, env=self.environment, capture_output=True, timeout=LIMIT, cwd=cwd, **options)
+        done = subprocess.run(
+            command, check=False, env=self.environment, capture_output=True, timeout=LIMIT, cwd=cwd, **options
+        )
         if check and done.returncode != 0:
             said = done.stdout[-2000:].decode("utf-8", "replace") + done.stderr[-2000:].decode("utf-8", "replace")
             raise Ended(f"p2pshare {' '.join(words)} ended with {done.returncode}:\n{said}\n{self.log_tail()}")
