@@ -1,0 +1,329 @@
+"""Which piece to ask of which source, and when to give up on one. Pure: `now` is an argument, nothing is sent.
+
+Each source has a window of outstanding bytes: its measured rate times its round trip and a margin, so that its pipe
+is never empty and a slow source never holds more than it can deliver soon. When no piece is free, a source with room
+asks for one that is late at a slower source; the first to deliver wins and the other is cancelled (the end game). A
+source that makes no progress loses its pieces.
+
+The sum of all outstanding pieces is what a fetch may hold in memory; `max_outstanding` bounds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from p2pshare_protocols.bitmap import Bitmap
+
+MARGIN: Final = 0.25  # seconds of data asked for above the round trip: covers disk and scheduling at the source
+MIN_PIECES: Final = 2  # one on its way, one being read
+MAX_WINDOW: Final = 16 << 20  # bytes outstanding at one source
+MAX_OUTSTANDING: Final = 32 << 20  # bytes outstanding at all sources of one fetch
+STALL: Final = 2.0  # seconds without a byte before a source may count as stalled
+STALL_UNKNOWN: Final = 10.0  # the same for a source that has not delivered yet: its reads may start from a cold disk
+STALL_FACTOR: Final = 4.0  # times the expected time of a piece
+GAIN: Final = 1.5  # an outstanding piece is asked again only if the owner needs this many times our time
+UNMEASURED: Final = 1.0  # seconds before a source that has not been measured may ask for another's piece
+SCAN: Final = 4096  # pieces looked at for one choice
+RARE_SCAN: Final = 64  # free pieces compared by rarity for one choice
+
+_FREE, _OUT, _DONE = 0, 1, 2
+
+
+@dataclass(slots=True)
+class SourceState:
+    """What is known of one source. Rates are bytes a second; None until measured."""
+
+    name: str
+    joined: float
+    has: Bitmap | None  # None: everything
+    rate: float | None = None
+    rtt: float = 0.05
+    out: dict[int, float] = field(default_factory=dict)  # piece -> when asked, in the order asked
+    out_bytes: int = 0
+    lacks: set[int] = field(default_factory=set)
+    progress: float = 0.0  # when its last byte came, or when it was asked after being idle
+    received: int = 0
+    busy_since: float = 0.0
+    busy_bytes: int = 0
+    delivered: bool = False
+    cursor: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """This source need not send this piece any more."""
+
+    source: str
+    piece: int
+
+
+class Scheduler:
+    """Pieces 0..n-1 of the given sizes. `start` is where a fetch begins that need not be in order.
+
+    Fetchers that begin at different places soon have what the others lack; `start` should be random.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        done: Bitmap | None = None,
+        *,
+        sequential: bool = False,
+        start: int = 0,
+        max_outstanding: int = MAX_OUTSTANDING,
+    ) -> None:
+        self.sizes = sizes
+        self.sources: dict[str, SourceState] = {}
+        self.banned: set[str] = set()
+        self.outstanding = 0  # bytes; a piece that is asked twice counts twice
+        self._state = bytearray(len(sizes))
+        self._left = len(sizes)
+        self._largest = max(sizes, default=0)
+        self._free = len(sizes)
+        self._askers: dict[int, int] = {}
+        self._rarity: dict[int, int] = {}
+        self._sequential = sequential
+        self._start = 0 if sequential or not sizes else start % len(sizes)
+        self._cursor = self._start
+        self._max = max_outstanding
+        for piece in done or ():
+            self._state[piece] = _DONE
+            self._left -= 1
+            self._free -= 1
+
+    # -- sources come and go --
+
+    def join(self, source: str, now: float, has: Bitmap | None = None) -> None:
+        """A new source, or a known one with a newer bitmap of pieces (None: everything). The banned stay out."""
+        if source in self.banned:
+            return
+        state = self.sources.get(source)
+        if state is None:
+            self.sources[source] = state = SourceState(source, now, has, cursor=self._start)
+        else:
+            self._count_rarity(state.has, -1)
+            state.has = has
+            state.lacks.clear()
+        self._count_rarity(has, 1)
+
+    def leave(self, source: str) -> None:
+        """The source is gone; its pieces are free again."""
+        state = self.sources.pop(source, None)
+        if state is not None:
+            self._count_rarity(state.has, -1)
+            for piece in list(state.out):
+                self._drop(state, piece)
+
+    def ban(self, source: str) -> None:
+        """It sent a wrong block: nothing more is asked of it in this fetch."""
+        self.banned.add(source)
+        self.leave(source)
+
+    def _count_rarity(self, has: Bitmap | None, by: int) -> None:
+        for piece in has or ():
+            self._rarity[piece] = self._rarity.get(piece, 0) + by
+
+    # -- what to ask --
+
+    def ask(self, source: str, now: float) -> list[int]:
+        """The pieces to ask of this source now; they count as asked."""
+        state = self.sources.get(source)
+        asked: list[int] = []
+        while state is not None and self._has_room(state):
+            piece = self._choose(state)
+            if piece is None:
+                piece = self._choose_again(state, now)
+            if piece is None:
+                break
+            self._take(state, piece, now)
+            asked.append(piece)
+        return asked
+
+    def window(self, source: str) -> int:
+        """Bytes that may be outstanding at this source."""
+        return self._window(self.sources[source])
+
+    @staticmethod
+    def _window(state: SourceState) -> int:
+        if state.rate is None:
+            return 0
+        return min(MAX_WINDOW, int(state.rate * (state.rtt + MARGIN)))
+
+    def _has_room(self, state: SourceState) -> bool:
+        if self.outstanding and self.outstanding >= self._max:
+            return False
+        return len(state.out) < MIN_PIECES or state.out_bytes < self._window(state)
+
+    def _holds(self, state: SourceState, piece: int) -> bool:
+        return (state.has is None or piece in state.has) and piece not in state.lacks
+
+    def _choose(self, state: SourceState) -> int | None:
+        """A free piece that the source has: the next in order, or the rarest among the next ones."""
+        whole = state.has is None and not state.lacks
+        at = self._cursor if whole else state.cursor
+        best: int | None = None
+        candidates = RARE_SCAN if self._rarity and not self._sequential else 1
+        for _ in range(min(SCAN, self._free)):
+            found = self._state.find(_FREE, at)
+            if found < 0:
+                found = self._state.find(_FREE)
+            at = found + 1
+            if self._holds(state, found):
+                if best is None or self._rarity.get(found, 0) < self._rarity.get(best, 0):
+                    best = found
+                candidates -= 1
+                if not candidates:
+                    break
+        if whole and best is not None and not self._rarity:
+            self._cursor = best
+        elif not whole and not self._sequential:
+            state.cursor = at if best is None else best
+        return best
+
+    def _choose_again(self, state: SourceState, now: float) -> int | None:
+        """A piece that is late at a slower source. Only once nothing that this source has is free."""
+        best: int | None = None
+        latest = 0.0
+        mine = self._expected(state)
+        for owner in self.sources.values():
+            if owner is state:
+                continue
+            ahead = 0
+            for piece in owner.out:
+                ahead += self.sizes[piece]
+                if self._askers[piece] > 1 or piece in state.out or not self._holds(state, piece):
+                    continue
+                rest = self._time(owner, ahead)
+                late = now - owner.out[piece] > max(UNMEASURED, GAIN * mine)
+                if rest > latest and (late or (state.rate is not None and rest > GAIN * mine)):
+                    best, latest = piece, rest
+        return best
+
+    @staticmethod
+    def _time(state: SourceState, size: int) -> float:
+        """Seconds that the source needs for `size` bytes; an unmeasured one counts as 1 MiB/s."""
+        return state.rtt + size / (state.rate or float(1 << 20))
+
+    def _expected(self, state: SourceState) -> float:
+        return self._time(state, state.out_bytes + self._largest)
+
+    def _take(self, state: SourceState, piece: int, now: float) -> None:
+        if not state.out:
+            state.progress = state.busy_since = now
+            state.busy_bytes = 0
+        if self._state[piece] == _FREE:
+            self._free -= 1
+            self._state[piece] = _OUT
+        self._askers[piece] = self._askers.get(piece, 0) + 1
+        state.out[piece] = now
+        state.out_bytes += self.sizes[piece]
+        self.outstanding += self.sizes[piece]
+
+    def _drop(self, state: SourceState, piece: int) -> None:
+        """The source is not asked for the piece any more; if nobody is, the piece is free."""
+        del state.out[piece]
+        state.out_bytes -= self.sizes[piece]
+        self.outstanding -= self.sizes[piece]
+        self._askers[piece] -= 1
+        if not self._askers[piece]:
+            del self._askers[piece]
+            if self._state[piece] == _OUT:
+                self._state[piece] = _FREE
+                self._free += 1
+                self._cursor = min(self._cursor, piece)
+
+    # -- what came --
+
+    def heard(self, source: str, count: int, now: float) -> None:
+        """`count` bytes of some piece came. Cheap: call it for every chunk that is read."""
+        state = self.sources.get(source)
+        if state is not None:
+            state.progress = now
+            state.received += count
+            state.busy_bytes += count
+
+    def delivered(self, source: str, piece: int, now: float) -> list[Cancelled]:
+        """The piece came, is verified and written. Returns who else need not send it."""
+        state = self.sources.get(source)
+        if state is not None and piece in state.out:
+            self._measure(state, piece, now)
+            self._drop(state, piece)
+        if self._state[piece] == _DONE:
+            return []
+        if self._state[piece] == _FREE:
+            self._free -= 1
+        self._state[piece] = _DONE
+        self._left -= 1
+        others = [other for other in self.sources.values() if piece in other.out]
+        for other in others:
+            self._drop(other, piece)
+        return [Cancelled(other.name, piece) for other in others]
+
+    @staticmethod
+    def _measure(state: SourceState, piece: int, now: float) -> None:
+        if not state.delivered:
+            # The first answer's time is mostly round trip; later ones wait behind each other.
+            state.delivered = True
+            state.rtt = min(2.0, max(0.0005, now - state.out[piece]))
+        elapsed = now - state.busy_since
+        if elapsed >= 0.01 and state.busy_bytes:
+            sample = state.busy_bytes / elapsed
+            state.rate = sample if state.rate is None else 0.7 * state.rate + 0.3 * sample
+            if elapsed >= 0.5:
+                state.busy_since, state.busy_bytes = now, 0
+
+    def lacking(self, source: str, piece: int) -> None:
+        """The source says that it does not have the piece (missing, changed, busy). It is not asked for it again."""
+        state = self.sources.get(source)
+        if state is not None:
+            state.lacks.add(piece)
+            if piece in state.out:
+                self._drop(state, piece)
+
+    def stalled(self, now: float) -> list[str]:
+        """Sources that hold pieces and make no progress. The caller should `leave` them."""
+        return [
+            state.name for state in self.sources.values() if state.out and now - state.progress > self._patience(state)
+        ]
+
+    def next_deadline(self) -> float | None:
+        """When `stalled` may first have something to say; None while nothing is outstanding."""
+        times = [s.progress + self._patience(s) for s in self.sources.values() if s.out]
+        return min(times, default=None)
+
+    def _patience(self, state: SourceState) -> float:
+        if state.rate is None:
+            return STALL_UNKNOWN
+        piece = next(iter(state.out))
+        return max(STALL, STALL_FACTOR * self._time(state, self.sizes[piece]))
+
+    # -- how it stands --
+
+    @property
+    def finished(self) -> bool:
+        return not self._left
+
+    @property
+    def left(self) -> int:
+        """Pieces that are not verified yet."""
+        return self._left
+
+    def is_done(self, piece: int) -> bool:
+        return self._state[piece] == _DONE
+
+    def idle(self) -> bool:
+        """Nothing is outstanding, and pieces are left: no source has what is missing."""
+        return bool(self._left) and not self._askers
+
+    def wanted_from(self, source: str) -> bool:
+        """Whether the source may have a piece that is left. False: it can be let go until it has more."""
+        state = self.sources.get(source)
+        if state is None:
+            return False
+        if state.has is None:
+            return len(state.lacks) < self._left or any(
+                self._state[piece] != _DONE and piece not in state.lacks for piece in range(len(self._state))
+            )
+        return any(self._state[piece] != _DONE and piece not in state.lacks for piece in state.has)
