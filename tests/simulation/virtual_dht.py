@@ -1,0 +1,175 @@
+"""A virtual Kademlia network: the daemon's pure code under a clock that jumps. Deterministic by seed.
+
+A node's tables are what a network that ran for a while has: of each of its buckets up to k random members. Time is
+seconds; a question to a living node is answered after its latency, 50 to 150 ms, on average one ROUND.
+"""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from p2pshare_protocols.kad_keys import BITS, Contact, K
+from p2pshare_protocols.kad_lookup import Lookup, Pace
+from p2pshare_protocols.kad_region import SizeEstimate, bound
+from p2pshare_protocols.kad_table import RoutingTable
+
+ROUND = 0.1
+HARD_LIMIT = 10.0
+"""Seconds after which the caller itself gives a silent node up, as the daemon does."""
+
+
+@dataclass
+class Node:
+    contact: Contact
+    table: RoutingTable
+    behaviour: str = "honest"  # "hangs", "poisons"
+    providers: dict[int, set[str]] = field(default_factory=dict)
+    pace: Pace = field(default_factory=Pace)
+
+
+@dataclass
+class Outcome:
+    lookup: Lookup
+    seconds: float
+    providers: set[str]
+    first_provider: float | None  # seconds until the first one was told
+
+    @property
+    def rounds(self) -> float:
+        return self.seconds / ROUND
+
+
+@dataclass
+class Stored:
+    seconds: float
+    asked: int
+    alive: int
+    at: list[Contact]
+
+    @property
+    def rounds(self) -> float:
+        return self.seconds / ROUND
+
+
+class VirtualNetwork:
+    def __init__(self, count: int, *, seed: int, hanging: float = 0.0, poisoning: float = 0.0) -> None:
+        self.rng = random.Random(seed)
+        self.now = 0.0
+        self.size = SizeEstimate()
+        self.nodes: dict[str, Node] = {}
+        for number in range(count):
+            contact = Contact(f"n{number}", self.rng.getrandbits(BITS), (f"/ip4/{number}",))
+            self.add(contact)
+        self._fill()
+        names = list(self.nodes)
+        self.rng.shuffle(names)
+        for name in names[: int(count * hanging)]:
+            self.nodes[name].behaviour = "hangs"
+        for name in names[int(count * hanging) : int(count * (hanging + poisoning))]:
+            self.nodes[name].behaviour = "poisons"
+
+    def add(self, contact: Contact) -> Node:
+        node = Node(contact, RoutingTable(contact, subnets_of=frozenset))
+        self.nodes[contact.peer_id] = node
+        return node
+
+    def honest(self) -> list[Node]:
+        return [node for node in self.nodes.values() if node.behaviour == "honest"]
+
+    def nearest(self, key: int, count: int = K) -> list[Contact]:
+        """What an all-knowing observer says: the living nodes nearest to a key."""
+        alive = (node.contact for node in self.nodes.values() if node.behaviour != "hangs")
+        return heapq.nsmallest(count, alive, key=lambda contact: contact.key ^ key)
+
+    def _fill(self) -> None:
+        ordered = sorted((node.contact for node in self.nodes.values()), key=lambda contact: contact.key)
+        keys = [contact.key for contact in ordered]
+        for node in self.nodes.values():
+            own = node.contact.key
+            for shared in range(BITS):
+                shift = BITS - 1 - shared
+                low = ((own >> shift) ^ 1) << shift
+                members = range(bisect.bisect_left(keys, low), bisect.bisect_left(keys, low + (1 << shift)))
+                for at in self.rng.sample(members, min(K, len(members))):
+                    node.table.answered(ordered[at], 0.0)
+                own_side = own >> shift << shift
+                if bisect.bisect_left(keys, own_side + (1 << shift)) - bisect.bisect_left(keys, own_side) <= 1:
+                    break
+
+    def answer(self, server: Node, target: int) -> list[Contact]:
+        if server.behaviour == "poisons":
+            top = target >> 64 << 64  # nearer than any real node can be
+            fakes = (Contact(f"fake{self.rng.getrandbits(64)}", top | self.rng.getrandbits(64)) for _ in range(2000))
+            return list(fakes)
+        return server.table.closest(target, K)
+
+    def look_up(
+        self,
+        asker: Node,
+        target: int,
+        *,
+        seeds: Sequence[Contact] | None = None,
+        paths: int = 1,
+        providers: bool = False,
+    ) -> Outcome:
+        """One lookup by `asker`, alone on the network, from now on; moves the clock to its end."""
+        begun = self.now
+        found: set[str] = set()
+        first: float | None = None
+        lookup = Lookup(
+            target,
+            seeds if seeds is not None else asker.table.closest(target, K),
+            own_id=asker.contact.peer_id,
+            pace=asker.pace,
+            paths=paths,
+            bound=bound(self.size.size),
+        )
+        events: list[tuple[float, int, str, bool]] = []
+        serial = 0
+        while True:
+            for contact in lookup.next_queries(self.now):
+                server = self.nodes.get(contact.peer_id)
+                lives = server is not None and server.behaviour != "hangs"
+                delay = self.rng.uniform(0.5 * ROUND, 1.5 * ROUND) if lives else HARD_LIMIT
+                serial += 1
+                heapq.heappush(events, (self.now + delay, serial, contact.peer_id, lives))
+            if lookup.done:
+                break
+            deadline = lookup.next_deadline()
+            if events and (deadline is None or events[0][0] <= deadline):
+                self.now, _, peer_id, lives = heapq.heappop(events)
+                if lives:
+                    server = self.nodes[peer_id]
+                    told = server.providers.get(target, set())
+                    if told and first is None:
+                        first = self.now - begun
+                    found |= told
+                    lookup.on_reply(peer_id, self.answer(server, target), self.now)
+                    asker.table.answered(server.contact, self.now)
+                else:
+                    lookup.on_failure(peer_id, self.now)
+                    asker.table.failed(peer_id)
+            else:
+                assert deadline is not None
+                self.now = deadline
+        asker.table.looked_up(target, self.now)
+        self.size.add([contact.key ^ target for contact in lookup.found(K)])
+        return Outcome(lookup, self.now - begun, found, first)
+
+    def provide(self, provider: Node, target: int, *, paths: int = 1) -> Stored:
+        """Look up, then ADD_PROVIDER to the whole region at once: one more round."""
+        outcome = self.look_up(provider, target, paths=paths)
+        region = outcome.lookup.region()
+        for contact in region:
+            self.nodes[contact.peer_id].providers.setdefault(target, set()).add(provider.contact.peer_id)
+        seconds = outcome.seconds + max((self.rng.uniform(0.5, 1.5) * ROUND for _ in region), default=0.0)
+        return Stored(seconds, outcome.lookup.queries, len(region), region)
+
+
+def quantile(values: Iterable[float], part: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
