@@ -35,7 +35,8 @@ class Client:
         self._socket: socket.socket | None = None
 
     def __enter__(self) -> Client:
-        self.connect()
+        if self._socket is None:
+            self.connect()
         return self
 
     def __exit__(

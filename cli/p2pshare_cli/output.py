@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
-from p2pshare_protocols.text import clean
 
 from p2pshare_cli.errors import CommandError
+from p2pshare_protocols.text import clean
 
 BAR_WIDTH = 20
 REFRESH = 0.1  # seconds between two pictures of a progress line

@@ -39,8 +39,9 @@ def fetch(context: Context, target: str, where: str | None, **options: Any) -> N
     if where == "-":
         _fetch_to_stdout(context, target, options)
         return
+    params = _params(target, os.path.abspath(where or "."), options)
     with context.node(start=True) as node:
-        job = node.call("fetch.start", **_params(target, os.path.abspath(where or "."), options))["job"]
+        job = node.call("fetch.start", **params)["job"]
         if options["detach"]:
             context.output.event({"event": "started", "job": job})
             context.output.say(f"Job {job} started. Watch it with: p2pshare jobs watch {job}")

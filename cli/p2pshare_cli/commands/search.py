@@ -6,12 +6,12 @@ import time
 from typing import Any
 
 import click
-from p2pshare_protocols.text import clean
 
 from p2pshare_cli import rows
 from p2pshare_cli.context import Context, command_options
 from p2pshare_cli.errors import CommandError
 from p2pshare_cli.output import Output, short_id, size
+from p2pshare_protocols.text import clean
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

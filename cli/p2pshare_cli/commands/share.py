@@ -172,8 +172,9 @@ def _share_row(item: dict[str, Any]) -> list[str]:
 @command_options
 def show(context: Context, target: str, timeout: float) -> None:
     """What an item is, before fetching it: tree, sizes, sources."""
-    with context.node() as node:
-        about = node.call("show", link=resolve(target), timeout=timeout)
+    link = resolve(target)
+    with context.node(start=True) as node:
+        about = node.call("show", link=link, timeout=timeout)
     context.output.event(about)
     context.output.say(f"{about.get('name') or about['cid']}", bold=True)
     context.output.say(f"  cid      {about['cid']}")
