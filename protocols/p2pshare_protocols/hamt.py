@@ -105,6 +105,12 @@ def check_slot(name: bytes, path: tuple[int, ...], fanout: int) -> None:
     """
     bits = fanout.bit_length() - 1
     digest = murmur3_x64_64(name)
-    expected = tuple(digest >> (64 - bits * (i + 1)) & (fanout - 1) for i in range(len(path)))
-    if path != expected:
-        raise RemoteProtocolError("an entry of a sharded directory is not where its name belongs")
+    for level, slot in enumerate(path):
+        if slot != digest >> (64 - bits * (level + 1)) & (fanout - 1):
+            raise RemoteProtocolError("an entry of a sharded directory is not where its name belongs")
+
+
+def slot_of(name: bytes, level: int, fanout: int) -> int:
+    """The slot of a name in a shard `level` steps below the root shard."""
+    bits = fanout.bit_length() - 1
+    return murmur3_x64_64(name) >> (64 - bits * (level + 1)) & (fanout - 1)
