@@ -36,6 +36,15 @@ class MessageReader:
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         self._buffer += data
 
+    @property
+    def wanted(self) -> int:
+        """Bytes that are surely missing to the next message: who reads no more never reads past the agreement."""
+        head = bytes(self._buffer[:2])
+        if not head or (len(head) < 2 and head[0] > 127):
+            return 1
+        length = head[0] if head[0] < 128 else (head[0] & 127) + (head[1] << 7)
+        return max(1, length + (1 if head[0] < 128 else 2) - len(self._buffer))
+
     def next(self) -> str | None:
         """The next whole message, or None when more bytes are needed. Raises RemoteProtocolError."""
         head = bytes(self._buffer[:2])
@@ -120,6 +129,10 @@ class Initiator:
         self.done = not self._names
         return b"" if self.done else self._waiting[-1]
 
+    @property
+    def wanted(self) -> int:
+        return self._reader.wanted
+
     def take_rest(self) -> bytes:
         return self._reader.take_rest()
 
@@ -161,6 +174,10 @@ class Responder:
         if self._refused >= MAX_PROPOSALS:
             raise RemoteProtocolError("the peer proposed too many protocols")
         return encode(REFUSED)
+
+    @property
+    def wanted(self) -> int:
+        return self._reader.wanted
 
     def take_rest(self) -> bytes:
         return self._reader.take_rest()

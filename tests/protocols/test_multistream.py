@@ -57,6 +57,19 @@ def test_bytes_behind_the_agreement_are_kept_for_the_protocol() -> None:
     assert initiator.take_rest() == b"behind"
 
 
+def test_who_reads_only_what_is_wanted_never_reads_past_the_agreement() -> None:
+    for name in ("/noise", "/" + "x" * 200):
+        sent = GREETING + encode("/other") + encode(name) + b"behind"
+        responder = Responder({name}.__contains__)
+        at = 0
+        while not responder.done:
+            count = responder.wanted
+            responder.receive(sent[at : at + count])
+            at += count
+        assert sent[at:] == b"behind"
+        assert responder.take_rest() == b""
+
+
 def test_a_long_name_takes_two_length_bytes() -> None:
     name = "/" + "x" * 1022
     responder = Responder({name}.__contains__)

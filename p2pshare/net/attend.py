@@ -1,0 +1,95 @@
+"""What runs beside every connection: identify when it opens, then a ping every half minute that keeps NATs open and
+notices when the peer is gone."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import trio
+
+from p2pshare.errors import RemoteError
+from p2pshare.net import identify, ping
+from p2pshare.net.api import Stream
+from p2pshare.net.connection import Connection
+from p2pshare.net.parts import Identity, Remembered
+from p2pshare.net.switch import Switch
+from p2pshare_protocols.errors import RemoteProtocolError
+from p2pshare_protocols.peerid import ED25519, encode_public_key
+
+_log = logging.getLogger(__name__)
+
+PING_SECONDS = 30.0
+ANSWER_SECONDS = 15.0
+_ADDRESS_SECONDS = 3600.0  # how long addresses that a peer told of itself are believed
+_FAILURE = (RemoteError, RemoteProtocolError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
+
+
+class Attendant:
+    """Serves identify and ping, and asks every peer for both."""
+
+    def __init__(self, switch: Switch, identity: Identity, agent: str, remembered: Remembered | None) -> None:
+        self._switch = switch
+        self._key = encode_public_key(ED25519, identity.public)
+        self._agent = agent
+        self._remembered = remembered
+        switch.handle(identify.PROTOCOL, self._answer_identify)
+        switch.handle(identify.PUSH, self._take_push)
+        switch.handle(ping.PROTOCOL, ping.answer)
+        switch.attend = self.attend
+
+    async def attend(self, connection: Connection) -> None:
+        """Identify, then pings until the connection ends or two pings in a row go unanswered."""
+        try:
+            with trio.fail_after(ANSWER_SECONDS):
+                async with await connection.open_stream([identify.PROTOCOL]) as stream:
+                    self._learn(connection, await identify.read(stream))
+        except _FAILURE as error:
+            _log.debug("%s was not identified: %s", connection.peer_id, error)
+        missed = 0
+        while missed < 2:
+            missed = 0 if await self._ping(connection) else missed + 1
+            await trio.sleep(PING_SECONDS)
+        await connection.aclose()
+
+    async def _ping(self, connection: Connection) -> bool:
+        """False when the peer is silent; a refusal is an answer too."""
+        try:
+            with trio.fail_after(ANSWER_SECONDS):
+                async with await connection.open_stream([ping.PROTOCOL]) as stream:
+                    connection.rtt = await ping.measure(stream)
+        except trio.TooSlowError:
+            return False
+        except _FAILURE as error:
+            _log.debug("%s refused a ping: %s", connection.peer_id, error)
+        return True
+
+    async def _answer_identify(self, stream: Stream) -> None:
+        observed = next((c.address for c in self._switch.connections() if c.peer_id == stream.peer_id), None)
+        message = identify.encode(
+            public_key=self._key,
+            agent=self._agent,
+            listen=self._switch.listen_addresses(),
+            protocols=sorted(self._switch.handlers),
+            observed=observed,
+        )
+        await identify.answer(stream, message)
+
+    async def _take_push(self, stream: Stream) -> None:
+        with trio.fail_after(ANSWER_SECONDS):
+            told = await identify.read(stream)
+        for connection in self._switch.connections():
+            if connection.peer_id == stream.peer_id:
+                self._learn(connection, told)
+
+    def _learn(self, connection: Connection, told: identify.Identified) -> None:
+        connection.agent = told.agent
+        connection.protocols = told.protocols
+        connection.listen_addresses = told.listen_addresses
+        self._switch.add_addresses(connection.peer_id, told.listen_addresses, ttl=_ADDRESS_SECONDS)
+        self._switch.identified(connection)
+        if self._remembered is not None:
+            addresses = [connection.address] if connection.direction == "out" else []
+            addresses += [a for a in told.listen_addresses if a not in addresses]
+            if addresses:
+                self._remembered.remember(connection.peer_id, addresses, time.time())

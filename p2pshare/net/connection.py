@@ -1,0 +1,202 @@
+"""One connection to one peer: its streams in and out, bounded, and what is known about the peer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import trio
+
+from p2pshare.errors import RemoteError, Unreachable
+from p2pshare.net import negotiate
+from p2pshare.net.api import PeerInfo, StreamHandler
+from p2pshare.net.layers import MuxedStream
+from p2pshare.net.stream import NetStream
+from p2pshare.net.upgrade import Upgraded
+from p2pshare_protocols.errors import ProtocolError
+
+_log = logging.getLogger(__name__)
+
+MAX_INBOUND_STREAMS = 256  # of one connection; one more is reset
+NEGOTIATION_SECONDS = 10.0
+_CLOSE_SECONDS = 5.0  # for a handler's stream to hand over what was accepted, before it is reset
+_GOODBYE_SECONDS = 0.5
+
+
+class Connection:
+    """A secured, muxed connection. run() serves it until it ends."""
+
+    def __init__(
+        self,
+        upgraded: Upgraded,
+        *,
+        address: str,
+        direction: Literal["in", "out"],
+        handlers: Mapping[str, StreamHandler],
+    ) -> None:
+        self.peer_id = upgraded.secure.peer_id
+        self.address = address
+        self.direction: Literal["in", "out"] = direction
+        self.since = trio.current_time()
+        self.idle_since = self.since
+        self.agent = ""
+        self.protocols: frozenset[str] = frozenset()
+        self.listen_addresses: tuple[str, ...] = ()
+        self.rtt: float | None = None
+        self.closed = False
+        self.inbound = 0
+        self.outbound = 0
+        self._upgraded = upgraded
+        self._muxer = upgraded.muxer
+        self._handlers = handlers
+
+    async def run(self, *, opened: Callable[[], None]) -> None:
+        """Serves the peer's streams until the connection ends; calls `opened` when streams can be opened."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._accept, nursery)
+                nursery.start_soon(self._move, nursery.cancel_scope)
+                opened()
+        finally:
+            self.closed = True
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _GOODBYE_SECONDS):
+                await self._muxer.aclose()
+
+    async def _move(self, scope: trio.CancelScope) -> None:
+        await self._muxer.run()
+        scope.cancel()
+
+    async def _accept(self, nursery: trio.Nursery) -> None:
+        while True:
+            try:
+                muxed = await self._muxer.accept()
+            except (trio.EndOfChannel, trio.BrokenResourceError):
+                return
+            if self.inbound >= MAX_INBOUND_STREAMS:
+                nursery.start_soon(muxed.reset)
+                continue
+            self.inbound += 1
+            nursery.start_soon(self._serve, muxed)
+
+    async def _serve(self, muxed: MuxedStream) -> None:
+        try:
+            await self._serve_one(muxed)
+        finally:
+            self.inbound -= 1
+            self.idle_since = trio.current_time()
+
+    async def _serve_one(self, muxed: MuxedStream) -> None:
+        try:
+            with trio.fail_after(NEGOTIATION_SECONDS):
+                protocol = await negotiate.answer(muxed, self._handlers.__contains__)
+        except (ProtocolError, trio.TooSlowError, trio.BrokenResourceError) as error:
+            _log.debug("a stream of %s ended in negotiation: %s", self.peer_id, error)
+            await muxed.reset()
+            return
+        handler = self._handlers.get(protocol)
+        stream = NetStream(muxed, self.peer_id, protocol)
+        try:
+            if handler is not None:
+                await handler(stream)
+        except (trio.BrokenResourceError, RemoteError, ProtocolError) as error:
+            _log.debug("%s of %s: %r", protocol, self.peer_id, error)
+            await stream.reset()
+        except Exception:
+            # The wall between a stranger's bytes and the process: no handler's defect ends more than its stream.
+            _log.exception("the handler of %s failed", protocol)
+            await stream.reset()
+        except BaseException:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _GOODBYE_SECONDS):
+                await stream.reset()
+            raise
+        else:
+            await self._finish(stream)
+
+    async def _finish(self, stream: NetStream) -> None:
+        with trio.move_on_after(_CLOSE_SECONDS) as scope:
+            await stream.aclose()
+        if scope.cancelled_caught:
+            await stream.reset()
+
+    async def open_stream(self, protocols: Sequence[str]) -> NetStream:
+        """A stream on the first of `protocols` that the peer takes. Raises Unreachable, RemoteError(kind="failed")."""
+        try:
+            muxed = await self._muxer.open()
+        except trio.BrokenResourceError as error:
+            raise Unreachable(f"the connection to {self.peer_id} ended") from error
+        self.outbound += 1
+        try:
+            chosen = await negotiate.propose(muxed, protocols)
+            if chosen is None:
+                raise RemoteError(f"{self.peer_id} does not speak {' or '.join(protocols)}", kind="failed")
+        except trio.BrokenResourceError as error:
+            await self._abandon(muxed)
+            raise Unreachable(f"the connection to {self.peer_id} ended") from error
+        except ProtocolError as error:
+            await self._abandon(muxed)
+            raise RemoteError(f"{self.peer_id} broke the protocol: {error}", kind="failed") from error
+        except BaseException:
+            await self._abandon(muxed)
+            raise
+        return _Outbound(muxed, self, chosen)
+
+    async def _abandon(self, muxed: MuxedStream) -> None:
+        self.release_outbound()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _GOODBYE_SECONDS):
+            await muxed.reset()
+
+    def release_outbound(self) -> None:
+        self.outbound -= 1
+        self.idle_since = trio.current_time()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.inbound or self.outbound)
+
+    async def aclose(self) -> None:
+        self.closed = True
+        with trio.move_on_after(_GOODBYE_SECONDS):
+            await self._muxer.aclose()
+
+    def traffic(self) -> tuple[int, int]:
+        """Bytes (in, out) so far."""
+        return self._upgraded.secure.traffic()
+
+    def info(self) -> PeerInfo:
+        bytes_in, bytes_out = self.traffic()
+        return PeerInfo(
+            peer_id=self.peer_id,
+            address=self.address,
+            direction=self.direction,
+            since=self.since,
+            agent=self.agent,
+            protocols=tuple(sorted(self.protocols)),
+            rtt=self.rtt,
+            bytes_in=bytes_in,
+            bytes_out=bytes_out,
+            muxer=self._upgraded.muxer_name,
+            security=self._upgraded.security,
+            listen_addresses=self.listen_addresses,
+        )
+
+
+class _Outbound(NetStream):
+    """A stream we opened: its connection counts it until it is closed."""
+
+    def __init__(self, muxed: MuxedStream, connection: Connection, protocol: str) -> None:
+        super().__init__(muxed, connection.peer_id, protocol)
+        self._connection: Connection | None = connection
+
+    def _release(self) -> None:
+        if self._connection is not None:
+            self._connection.release_outbound()
+            self._connection = None
+
+    async def aclose(self) -> None:
+        self._release()
+        await super().aclose()
+
+    async def reset(self) -> None:
+        self._release()
+        await super().reset()

@@ -1,0 +1,143 @@
+"""Dialling a peer: all its addresses in a race with staggered starts; the first secured connection wins (RFC 8305)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from p2pshare.errors import RemoteError, Unreachable
+from p2pshare.net import tcp
+from p2pshare.net.addresses import dial_target
+from p2pshare.net.book import Backoff
+from p2pshare.net.upgrade import Upgraded, Upgrader
+
+STAGGER = 0.15  # seconds between starts, when none failed before; RFC 8305 recommends 0.1 to 2
+ATTEMPT_SECONDS = 10.0
+MAX_DIALS = 64  # peers dialled at once
+_FAMILIES = {"ip4": socket.AF_INET, "dns4": socket.AF_INET, "ip6": socket.AF_INET6, "dns6": socket.AF_INET6}
+
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    upgraded: Upgraded
+    address: str
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A dial under way, which everyone who wants the same peer waits for."""
+
+    addresses: frozenset[str]
+    done: trio.Event = field(default_factory=trio.Event)
+    error: RemoteError | None = None
+
+
+class Dialer:
+    """Dials peers. `take` receives every won connection; `nursery` runs the dials, so a caller who leaves ends none."""
+
+    def __init__(self, upgrader: Upgrader, take: Callable[[Dialled], Awaitable[None]], nursery: trio.Nursery) -> None:
+        self._upgrader = upgrader
+        self._take = take
+        self._nursery = nursery
+        self._backoff = Backoff()
+        self._attempts: dict[str, _Attempt] = {}
+        self._room = trio.CapacityLimiter(MAX_DIALS)
+
+    async def dial(self, peer_id: str, addresses: Sequence[str], *, impatient: bool = False) -> None:
+        """Returns when `take` has a connection to the peer. Raises RemoteError.
+
+        An address in its pause is left out, unless `impatient` (a person asked). Concurrent calls share one attempt.
+        """
+        while True:
+            attempt = self._attempts.get(peer_id) or self._begin(peer_id, addresses, impatient)
+            await attempt.done.wait()
+            if attempt.error is None:
+                return
+            if attempt.addresses.issuperset(addresses):
+                raise type(attempt.error)(attempt.error.message, hint=attempt.error.hint, kind=attempt.error.kind)
+            addresses = [a for a in addresses if a not in attempt.addresses]  # the shared attempt had other ones
+
+    def _begin(self, peer_id: str, addresses: Sequence[str], impatient: bool) -> _Attempt:
+        now = trio.current_time()
+        ready = [a for a in addresses if impatient or self._backoff.ready(a, now)]
+        if not ready:
+            why = "its addresses failed a moment ago" if addresses else "no address of it is known"
+            raise Unreachable(f"{peer_id} cannot be dialled: {why}")
+        attempt = self._attempts[peer_id] = _Attempt(frozenset(addresses))
+        self._nursery.start_soon(self._run, attempt, peer_id, ready)
+        return attempt
+
+    async def _run(self, attempt: _Attempt, peer_id: str, addresses: Sequence[str]) -> None:
+        try:
+            async with self._room:
+                await self._take(await self._race(peer_id, addresses))
+        except RemoteError as error:
+            attempt.error = error
+        finally:
+            del self._attempts[peer_id]
+            attempt.done.set()
+
+    async def _race(self, peer_id: str, addresses: Sequence[str]) -> Dialled:
+        winners: list[Dialled] = []
+        failures: list[RemoteError] = []
+        try:
+            await self._stagger(peer_id, addresses, winners, failures)
+        except BaseException:
+            for winner in winners:
+                await trio.aclose_forcefully(winner.upgraded.secure)
+            raise
+        if not winners:
+            raise _summary(peer_id, failures)
+        for late in winners[1:]:
+            await trio.aclose_forcefully(late.upgraded.secure)
+        return winners[0]
+
+    async def _stagger(
+        self, peer_id: str, addresses: Sequence[str], winners: list[Dialled], failures: list[RemoteError]
+    ) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def one(address: str, failed: trio.Event) -> None:
+                try:
+                    upgraded = await self._attempt(peer_id, address)
+                except RemoteError as error:
+                    failures.append(error)
+                    failed.set()
+                    return
+                winners.append(Dialled(upgraded, address))
+                nursery.cancel_scope.cancel()
+
+            for address in addresses:
+                failed = trio.Event()
+                nursery.start_soon(one, address, failed)
+                with trio.move_on_after(STAGGER):
+                    await failed.wait()
+
+    async def _attempt(self, peer_id: str, address: str) -> Upgraded:
+        host, port = dial_target(address)
+        try:
+            with trio.fail_after(ATTEMPT_SECONDS):
+                family = _FAMILIES.get(address.split("/")[1], 0)
+                stream = await tcp.dial(host, port, family)
+                upgraded = await self._upgrader.outbound(stream, peer_id)
+        except (OSError, trio.TooSlowError, RemoteError) as error:
+            self._backoff.failed(address, trio.current_time())
+            if isinstance(error, RemoteError):
+                raise RemoteError(f"{address}: {error.message}", kind=error.kind) from error
+            reason = "no answer" if isinstance(error, trio.TooSlowError) else str(error.strerror or error).lower()
+            raise Unreachable(f"{address}: {reason}") from error
+        self._backoff.succeeded(address)
+        return upgraded
+
+
+def _summary(peer_id: str, failures: Sequence[RemoteError]) -> RemoteError:
+    """One error for all addresses: what they have in common, or that the peer cannot be reached."""
+    kinds = {error.kind for error in failures}
+    kind = kinds.pop() if len(kinds) == 1 else "unreachable"
+    reasons = "; ".join(error.message for error in failures[:4])
+    if kind == "unreachable":
+        return Unreachable(f"{peer_id} cannot be reached: {reasons}")
+    return RemoteError(f"{peer_id} cannot be reached: {reasons}", kind=kind)

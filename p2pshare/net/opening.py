@@ -1,0 +1,76 @@
+"""Builds the network from its parts and starts it: reads like a table of contents."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import trio
+
+from p2pshare.net import tcp
+from p2pshare.net.attend import Attendant
+from p2pshare.net.first_peers import check_bootstrap, dial_remembered, keep_bootstrap
+from p2pshare.net.layers import MuxerMaker, Session
+from p2pshare.net.libp2p_edge import StockNoise, StockYamux
+from p2pshare.net.parts import Identity, Limits, Remembered
+from p2pshare.net.switch import Switch
+from p2pshare.net.upgrade import Upgrader
+
+
+@asynccontextmanager
+async def opened(
+    identity: Identity,
+    *,
+    listen: Sequence[str],
+    bootstrap: Sequence[str],
+    rendezvous_lan: bool,
+    allow_private: bool,
+    remembered: Remembered | None,
+    agent: str,
+    limits: Limits,
+    sessions: Sequence[Session] | None = None,
+    muxers: Sequence[MuxerMaker] | None = None,
+) -> AsyncIterator[Switch]:
+    """See `p2pshare.net.open_network`. `sessions` and `muxers` are ours unless a test puts in others."""
+    configured = check_bootstrap(bootstrap)
+    upgrader = Upgrader(
+        sessions or [StockNoise(identity.private.private_bytes_raw())],
+        muxers or [StockYamux()],
+    )
+    listeners = await tcp.bind(listen)
+    failure: Exception | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            switch = Switch(
+                identity.peer_id,
+                upgrader=upgrader,
+                bound=[tcp.bound_to(sock) for sock in listeners],
+                limits=limits,
+                allow_private=allow_private,
+                nursery=nursery,
+            )
+            Attendant(switch, identity, agent, remembered)
+            nursery.start_soon(switch.rates.sample, switch.totals)
+            for sock in listeners:
+                nursery.start_soon(tcp.accept_forever, sock, switch.accepted)
+            for peer_id, addresses in configured.items():
+                nursery.start_soon(keep_bootstrap, switch, peer_id, addresses)
+            if remembered is not None:
+                nursery.start_soon(dial_remembered, switch, remembered)
+            try:
+                yield switch
+            except Exception as error:
+                failure = error  # the caller's own: raised below, outside the nursery, so that it stays bare
+            finally:
+                _close(listeners)
+                await switch.aclose()
+                nursery.cancel_scope.cancel()
+    finally:
+        _close(listeners)
+    if failure is not None:
+        raise failure
+
+
+def _close(listeners: Sequence[trio.socket.SocketType]) -> None:
+    for sock in listeners:
+        sock.close()

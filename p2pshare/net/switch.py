@@ -1,0 +1,250 @@
+"""The switch: accepts, dials, keeps the table of connections, and gives streams. The Network of the daemon."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import trio
+
+from p2pshare.errors import RemoteError, TimedOut, Unreachable, UsageError
+from p2pshare.net import tcp
+from p2pshare.net.addresses import IP, advertised, from_socket, interface_ips
+from p2pshare.net.api import Network, PeerEvent, PeerInfo, Stream, StreamHandler
+from p2pshare.net.book import AddressBook
+from p2pshare.net.connection import Connection
+from p2pshare.net.dialer import Dialer, Dialled
+from p2pshare.net.events import PeerEvents
+from p2pshare.net.guard import HalfOpenTable
+from p2pshare.net.parts import Limits
+from p2pshare.net.rates import Rates
+from p2pshare.net.table import ConnectionTable
+from p2pshare.net.upgrade import Upgraded, Upgrader
+from p2pshare_protocols import multiaddr
+from p2pshare_protocols.errors import RemoteProtocolError
+
+_log = logging.getLogger(__name__)
+_GOODBYE_SECONDS = 1.0  # for all connections together
+
+Attend = Callable[[Connection], Awaitable[None]]
+
+
+class Switch(Network):
+    """`attend` runs beside every connection (identify, keep-alive). serve() must run while it is used."""
+
+    def __init__(
+        self,
+        peer_id: str,
+        *,
+        upgrader: Upgrader,
+        bound: Sequence[tuple[IP, int]],
+        limits: Limits,
+        allow_private: bool,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.peer_id = peer_id
+        self.handlers: dict[str, StreamHandler] = {}
+        self.attend: Attend | None = None
+        self.rates = Rates()
+        self.inbound_from_public = False
+        self._upgrader = upgrader
+        self._bound = bound
+        self._limits = limits
+        self._allow_private = allow_private
+        self._nursery = nursery
+        self._events = PeerEvents()
+        self._book = AddressBook(allow_private=allow_private)
+        self._table = ConnectionTable(limits, exempt_loopback=allow_private)
+        self._half_open = HalfOpenTable(limits.half_open, exempt_loopback=allow_private)
+        self._dialer = Dialer(upgrader, self._dialled, nursery)
+
+    # Connections in
+
+    def accepted(self, sock: trio.socket.SocketType, peer: tuple[str, int]) -> None:
+        """Takes a socket that a listener accepted."""
+        address = from_socket(*peer)
+        ip = multiaddr.ip_of(address)
+        assert ip is not None
+        scope = trio.CancelScope(deadline=trio.current_time() + self._limits.handshake_seconds)
+        entry = self._half_open.enter(ip, scope.cancel)
+        self._nursery.start_soon(self._inbound, sock, address, scope, functools.partial(self._half_open.leave, entry))
+
+    async def _inbound(
+        self, sock: trio.socket.SocketType, address: str, scope: trio.CancelScope, leave: Callable[[], None]
+    ) -> None:
+        upgraded: Upgraded | None = None
+        try:
+            with scope:
+                upgraded = await self._upgrader.inbound(tcp.stream_over(sock))
+        except (RemoteError, OSError) as error:
+            _log.debug("%s: %s", address, error)
+        except Exception:
+            _log.exception("a handshake with a stranger went wrong in an unknown way")
+        finally:
+            leave()
+            if upgraded is None:
+                sock.close()
+        if upgraded is not None:
+            try:
+                await self._enter(upgraded, address, "in")
+            except RemoteError as error:
+                _log.debug("%s: %s", address, error)
+
+    # Connections out
+
+    async def _dialled(self, dialled: Dialled) -> None:
+        await self._enter(dialled.upgraded, dialled.address, "out")
+
+    async def _enter(self, upgraded: Upgraded, address: str, direction: Literal["in", "out"]) -> None:
+        """Puts a connection into the table and serves it. Raises Unreachable when there is no room."""
+        connection = Connection(upgraded, address=address, direction=direction, handlers=self.handlers)
+        welcome, leaving = self._table.room_for(connection, trio.current_time())
+        if not welcome or connection.peer_id == self.peer_id:
+            await trio.aclose_forcefully(upgraded.secure)
+            raise Unreachable("there is no room for another connection" if not welcome else "this is our own peer ID")
+        for idle in leaving:
+            self._table.remove(idle)
+            self._nursery.start_soon(idle.aclose)
+        if direction == "in" and not multiaddr.is_private(address):
+            self.inbound_from_public = True
+        await self._nursery.start(self._serve, connection)
+
+    async def _serve(self, connection: Connection, task_status: trio.TaskStatus[None]) -> None:
+        if self._table.add(connection):
+            self._events.publish(PeerEvent("connected", connection.peer_id))
+        try:
+            async with trio.open_nursery() as nursery:
+                if self.attend is not None:
+                    nursery.start_soon(self.attend, connection)
+                await connection.run(opened=task_status.started)
+                nursery.cancel_scope.cancel()
+        except Exception:
+            _log.exception("a connection ended in an unknown way")
+        finally:
+            self.rates.ended(connection.traffic())
+            if self._table.remove(connection):
+                self._events.publish(PeerEvent("disconnected", connection.peer_id))
+
+    async def aclose(self) -> None:
+        """Says goodbye to all, in a bounded time."""
+        with trio.move_on_after(_GOODBYE_SECONDS, shield=True):
+            async with trio.open_nursery() as nursery:
+                for connection in self._table:
+                    nursery.start_soon(connection.aclose)
+
+    # Network
+
+    def addresses(self) -> list[str]:
+        return [f"{address}/p2p/{self.peer_id}" for address in self.listen_addresses()]
+
+    def listen_addresses(self) -> list[str]:
+        """The same without /p2p, as identify wants them."""
+        return advertised(self._bound, interface_ips(), allow_private=self._allow_private)
+
+    def handle(self, protocol: str, handler: StreamHandler) -> None:
+        self.handlers[protocol] = handler
+
+    async def open_stream(self, peer_id: str, protocols: Sequence[str], *, timeout: float = 10.0) -> Stream:
+        if peer_id == self.peer_id:
+            raise Unreachable("a node opens no streams to itself")
+        try:
+            with trio.fail_after(timeout):
+                known = self._table.best(peer_id)
+                if known is not None:
+                    try:
+                        return await known.open_stream(protocols)
+                    except Unreachable:
+                        known.closed = True  # it had died unnoticed; dial anew
+                connection = self._table.best(peer_id) or await self._dial(peer_id)
+                return await connection.open_stream(protocols)
+        except trio.TooSlowError:
+            raise TimedOut(f"{peer_id} did not answer in {timeout:g} s") from None
+
+    async def _dial(self, peer_id: str, addresses: Sequence[str] = (), *, impatient: bool = False) -> Connection:
+        candidates = list(addresses) or self.addresses_of(peer_id)
+        await self._dialer.dial(peer_id, candidates, impatient=impatient)
+        connection = self._table.best(peer_id)
+        if connection is None:
+            raise Unreachable(f"the connection to {peer_id} ended at once")
+        return connection
+
+    async def connect(self, address: str, *, timeout: float = 10.0) -> str:
+        hint = (
+            "An address looks like /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…; `p2pshare id` on the other machine shows it."
+        )
+        try:
+            plain, peer_id = multiaddr.split_peer(address)
+        except RemoteProtocolError as error:
+            raise UsageError(f"{address!r} is not an address: {error}", hint=hint) from None
+        if peer_id is None or not multiaddr.dialable(plain):
+            raise UsageError(f"{address!r} does not name a peer and a TCP address", hint=hint)
+        if peer_id == self.peer_id:
+            raise UsageError("this is the address of this node itself")
+        self._book.add(peer_id, [plain], until=trio.current_time() + 3600, trusted=True)
+        try:
+            with trio.fail_after(timeout):
+                if self._table.best(peer_id) is None:
+                    await self._dial(peer_id, [plain], impatient=True)
+        except trio.TooSlowError:
+            raise TimedOut(f"{peer_id} did not answer in {timeout:g} s") from None
+        return peer_id
+
+    async def reach(self, peer_id: str) -> None:
+        """Connects to a peer at the addresses known of it, ignoring their pauses. Raises RemoteError."""
+        if self._table.best(peer_id) is None:
+            await self._dial(peer_id, impatient=True)
+
+    async def disconnect(self, peer_id: str) -> None:
+        for connection in self._table.of(peer_id):
+            await connection.aclose()
+
+    def connections(self) -> list[Connection]:
+        return list(self._table)
+
+    def peers(self) -> list[PeerInfo]:
+        best = (self._table.best(peer_id) for peer_id in self._table.peers())
+        return [connection.info() for connection in best if connection is not None]
+
+    def is_connected(self, peer_id: str) -> bool:
+        return self._table.best(peer_id) is not None
+
+    def protocols_of(self, peer_id: str) -> frozenset[str]:
+        return frozenset().union(*(connection.protocols for connection in self._table.of(peer_id)))
+
+    def add_addresses(self, peer_id: str, addresses: Sequence[str], *, ttl: float = 3600.0) -> None:
+        self._book.add(peer_id, addresses, until=trio.current_time() + ttl)
+
+    def trust_addresses(self, peer_id: str, addresses: Sequence[str], *, ttl: float = 3600.0) -> None:
+        """The same for addresses from our own configuration or network, which may be private."""
+        self._book.add(peer_id, addresses, until=trio.current_time() + ttl, trusted=True)
+
+    def addresses_of(self, peer_id: str) -> list[str]:
+        return self._book.of(peer_id, trio.current_time())
+
+    def events(self) -> AbstractContextManager[trio.MemoryReceiveChannel[PeerEvent]]:
+        return self._events.subscribe()
+
+    def identified(self, connection: Connection) -> None:
+        """Says that identify has filled in what is known about the connection's peer."""
+        self._events.publish(PeerEvent("identified", connection.peer_id))
+
+    def totals(self) -> tuple[int, int]:
+        """Bytes (in, out) of all connections, those that ended too."""
+        live = [connection.traffic() for connection in self._table]
+        return self.rates.total(live)
+
+    def status(self) -> dict[str, object]:
+        rate_in, rate_out = self.rates.per_second
+        bytes_in, bytes_out = self.totals()
+        return {
+            "listen": self.addresses(),
+            "reachable": "direct" if self.inbound_from_public else "unknown",
+            "rates": {"in": rate_in, "out": rate_out},
+            "bytes": {"in": bytes_in, "out": bytes_out},
+            "connections": len(self._table),
+            "half_open": len(self._half_open),
+            "refused": {"half_open": self._half_open.dropped, "connections": self._table.refused},
+        }

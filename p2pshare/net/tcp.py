@@ -1,0 +1,115 @@
+"""TCP under the switch: sockets to listen on, and a stream that counts its bytes."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections.abc import Callable, Sequence
+
+import trio
+
+from p2pshare.errors import Exists, LocalError, PermissionDenied
+from p2pshare.net.addresses import IP, listen_target
+
+_log = logging.getLogger(__name__)
+
+_BACKLOG = 1024  # the kernel cuts it to net.core.somaxconn
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE = 0.2  # seconds to wait when there are no descriptors left
+
+
+def stream_over(sock: trio.socket.SocketType) -> trio.SocketStream:
+    """A connected socket as a stream, without Nagle's delay."""
+    stream = trio.SocketStream(sock)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return stream
+
+
+async def bind(addresses: Sequence[str]) -> list[trio.socket.SocketType]:
+    """Listening sockets for multiaddrs. Port 0 takes a free one. Raises ConfigError, Exists, PermissionDenied, LocalError.
+
+    SO_REUSEADDR, so that a restart need not wait for old connections; not SO_REUSEPORT, with which a second daemon
+    would silently take half of the connections.
+    """
+    sockets: list[trio.socket.SocketType] = []
+    try:
+        for address in addresses:
+            ip, port = listen_target(address)
+            sock = trio.socket.socket(socket.AF_INET if ip.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if ip.version == 6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                await sock.bind((str(ip), port))
+                sock.listen(_BACKLOG)
+            except OSError as error:
+                raise _cannot_listen(address, error) from error
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _cannot_listen(address: str, error: OSError) -> LocalError:
+    if error.errno == errno.EADDRINUSE:
+        return Exists(
+            f"cannot listen on {address}: another program uses this port",
+            hint="Stop the other program, or set network.listen to another port.",
+        )
+    if error.errno == errno.EACCES:
+        return PermissionDenied(
+            f"cannot listen on {address}: permission denied",
+            hint="Ports below 1024 need privileges; choose a higher one.",
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return LocalError(
+            f"cannot listen on {address}: this machine has no such address",
+            hint="Set network.listen to an address of this machine, or to /ip4/0.0.0.0/tcp/PORT for all.",
+        )
+    return LocalError(f"cannot listen on {address}: {(error.strerror or str(error)).lower()}")
+
+
+async def accept_forever(
+    listener: trio.socket.SocketType, take: Callable[[trio.socket.SocketType, tuple[str, int]], None]
+) -> None:
+    """Hands every accepted socket with its peer's (host, port) to `take`. Running out of descriptors pauses it."""
+    while True:
+        try:
+            sock, peer = await listener.accept()
+        except trio.ClosedResourceError:
+            return
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                _log.warning("no descriptors left to accept a connection; pausing")
+                await trio.sleep(_PAUSE)
+            elif error.errno == errno.EBADF:
+                return  # closed between two accepts
+            continue  # a connection that was gone before it was accepted
+        take(sock, (peer[0], peer[1]))
+
+
+async def dial(host: str, port: int, family: int = 0) -> trio.SocketStream:
+    """A TCP connection to an IP address or a name. Raises OSError. The caller bounds the time."""
+    found = await trio.socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    failure: OSError | None = None
+    for af, kind, proto, _, target in found[:4]:
+        sock = trio.socket.socket(af, kind, proto)
+        try:
+            await sock.connect(target)
+            return stream_over(sock)
+        except OSError as error:
+            failure = error
+            sock.close()
+        except BaseException:
+            sock.close()
+            raise
+    raise failure or OSError(errno.EADDRNOTAVAIL, "the name has no address")
+
+
+def bound_to(sock: trio.socket.SocketType) -> tuple[IP, int]:
+    """(IP, port) that a listening socket is bound to."""
+    host, port = sock.getsockname()[:2]
+    return listen_target(f"/ip{6 if ':' in host else 4}/{host}/tcp/{port}")

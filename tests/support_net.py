@@ -1,0 +1,55 @@
+"""Networks on loopback for tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from p2pshare.net import open_network
+from p2pshare.net.api import Network
+from p2pshare_protocols.peerid import peer_id_from_ed25519
+
+LOOPBACK = "/ip4/127.0.0.1/tcp/0"
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """An identity with a key that is the same in every run: node 1, node 2, …"""
+
+    private: Ed25519PrivateKey
+    public: bytes
+    peer_id: str
+
+
+def key_pair(number: int) -> KeyPair:
+    private = Ed25519PrivateKey.from_private_bytes(number.to_bytes(32, "big"))
+    public = private.public_key().public_bytes_raw()
+    return KeyPair(private, public, peer_id_from_ed25519(public))
+
+
+@asynccontextmanager
+async def network(number: int, **options: Any) -> AsyncIterator[Network]:
+    """Node `number`, listening on a free port of loopback."""
+    options = {"listen": [LOOPBACK], "allow_private_addresses": True, "agent": f"test/{number}", **options}
+    async with open_network(key_pair(number), **options) as net:
+        yield net
+
+
+@asynccontextmanager
+async def pair(**options: Any) -> AsyncIterator[tuple[Network, Network]]:
+    """Two networks, the first connected to the second."""
+    async with network(1, **options) as one, network(2, **options) as two:
+        await one.connect(two.addresses()[0])
+        yield one, two
+
+
+async def within(seconds: float, condition: Any) -> None:
+    """Waits until `condition()` is true, looking at every turn of the loop; fails after `seconds`."""
+    with trio.fail_after(seconds):
+        while not condition():
+            await trio.lowlevel.checkpoint()
