@@ -64,7 +64,7 @@ class Events:
         self._last += 1
         if self._last > self._reserved:
             self._reserve()
-        event = Event(self._last, self._now(), topic, dict(body))
+        event = Event(self._last, self._now(), topic, dict(body), durable=False)
         self._tell(event)
         return event
 

@@ -154,6 +154,7 @@ class Event(NamedTuple):
     time: float
     topic: str
     body: Mapping[str, Any]
+    durable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
