@@ -72,7 +72,7 @@ def test_typed_case_does_not_matter_so_a_query_is_not_split_at_camel_case() -> N
 
 
 def test_an_index_keeps_neighbours_and_holds_single_characters() -> None:
-    assert terms.sequence("raft2026 raft talk") == "raft2026 raft talk 0 raft 2026 raft talk".split()
+    assert terms.sequence("raft2026 raft talk") == ["raft2026", "raft", "talk", "0", "raft", "2026", "raft", "talk"]
     assert terms.index_text("黒猫 log") == "黒猫 log 0 黒 猫"
 
 
