@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from p2pshare.errors import UsageError
 from p2pshare.store.database import Database
 from p2pshare.store.model import ItemState, Located, SourceFile
 from p2pshare.store.text import join_path, path_to_blob, split_path
 
 MAX_PLACES = 16  # places returned for one chunk; zeros are everywhere in some disk images
 _PAGE = 1000
+
+Chunk = tuple[bytes, int, int]  # CIDv1 binary, offset, length
+
+_SAME_PATH = "SELECT id, size, inode, mtime_ns FROM files WHERE directory = ? AND name = ?"
 
 _FILE = (
     "SELECT f.id, d.path, f.name, f.size, f.inode, f.mtime_ns, f.state, f.root"
@@ -28,7 +33,7 @@ class References:
         self,
         item_id: int,
         file: SourceFile,
-        chunks: Iterable[tuple[bytes, int, int]],
+        chunks: Iterable[Chunk],
         *,
         root: bytes | None = None,
         growing: bool = False,
@@ -40,33 +45,67 @@ class References:
         older chunks still hold (a fetch that writes the file). `root` is the file's own CID, for `known`; a file
         of one chunk does not need it.
         """
-        rows = list(chunks)
-        if root is None and len(rows) == 1 and rows[0][1:] == (0, file.size):
-            root = rows[0][0]
+        return self.add_files(item_id, [(file, list(chunks), root)], growing=growing)[0]
+
+    def add_files(
+        self,
+        item_id: int,
+        files: Sequence[tuple[SourceFile, Sequence[Chunk], bytes | None]],
+        *,
+        growing: bool = False,
+    ) -> list[int]:
+        """`add_many` for many files at once: (file, chunks, root) of each, one transaction. Returns their ids."""
         with self._db.transaction():
-            file_id = self._put_file(item_id, file, root, growing)
-            self._db.execute("INSERT OR IGNORE INTO item_files VALUES (?, ?)", (item_id, file_id))
+            ids = self._put_files(item_id, files, growing)
+            self._db.executemany(
+                "INSERT OR IGNORE INTO item_files VALUES (?, ?)", [(item_id, file_id) for file_id in ids]
+            )
             self._db.executemany(
                 "INSERT OR REPLACE INTO chunks (file, offset, length, cid) VALUES (?, ?, ?, ?)",
-                [(file_id, offset, length, cid) for cid, offset, length in rows],
+                [
+                    (file_id, offset, length, cid)
+                    for file_id, (_, chunks, _) in zip(ids, files, strict=True)
+                    for cid, offset, length in chunks
+                ],
             )
-        return file_id
+        return ids
 
-    def _put_file(self, item_id: int, file: SourceFile, root: bytes | None, growing: bool) -> int:
-        directory, name = split_path(file.path)
-        directory_id = self._directory(directory)
-        known = self._db.first(
-            "SELECT id, size, inode, mtime_ns FROM files WHERE directory = ? AND name = ?", (directory_id, name)
+    def _put_files(
+        self, item_id: int, files: Sequence[tuple[SourceFile, Sequence[Chunk], bytes | None]], growing: bool
+    ) -> list[int]:
+        directories: dict[bytes, int] = {}
+        ids: list[int] = []
+        fresh: dict[tuple[int, bytes], tuple[object, ...]] = {}
+        following = self._db.number("SELECT seq FROM sqlite_sequence WHERE name = 'files'") + 1
+        for file, chunks, root in files:
+            directory, name = split_path(file.path)
+            directory_id = directories.get(directory) or self._directory(directory)
+            directories[directory] = directory_id
+            if root is None and len(chunks) == 1 and chunks[0][1:] == (0, file.size):
+                root = chunks[0][0]
+            known = self._db.first(_SAME_PATH, (directory_id, name))
+            if known is not None:
+                ids.append(self._put_again(item_id, file, root, known, growing))
+            elif (directory_id, name) in fresh:
+                raise UsageError("a file stands twice in one batch")
+            else:
+                row = (following, directory_id, name, file.size, _signed(file.inode), file.mtime_ns, root)
+                fresh[directory_id, name] = row
+                ids.append(following)
+                following += 1
+        self._db.executemany(
+            "INSERT INTO files (id, directory, name, size, inode, mtime_ns, root) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            fresh.values(),
         )
-        identity = (file.size, _signed(file.inode), file.mtime_ns)
-        if known is None:
-            cursor = self._db.execute(
-                "INSERT INTO files (directory, name, size, inode, mtime_ns, root) VALUES (?, ?, ?, ?, ?, ?)",
-                (directory_id, name, *identity, root),
-            )
-            return int(cursor.lastrowid or 0)
-        file_id = int(known[0])
-        if known[1:] != identity:
+        return ids
+
+    def _put_again(
+        self, item_id: int, file: SourceFile, root: bytes | None, known: tuple[int, ...], growing: bool
+    ) -> int:
+        """A path that the catalogue has: the same content still, or other content now."""
+        file_id, *before = known
+        identity = [file.size, _signed(file.inode), file.mtime_ns]
+        if before != identity:
             if not growing:
                 self._forget_content(file_id, item_id)
             self._db.execute(
@@ -74,7 +113,7 @@ class References:
                 (*identity, file_id),
             )
         if root is not None:
-            self._db.execute("UPDATE files SET root = ? WHERE id = ?", (root, file_id))
+            self.set_root(file_id, root)
         return file_id
 
     def _directory(self, path: bytes) -> int:
@@ -159,7 +198,7 @@ class References:
             return None
         return _source_file(row), row[7]
 
-    def chunks_of(self, file_id: int) -> list[tuple[bytes, int, int]]:
+    def chunks_of(self, file_id: int) -> list[Chunk]:
         """(CIDv1 binary, offset, length) of a file's chunks in order."""
         sql = "SELECT cid, offset, length FROM chunks WHERE file = ? ORDER BY offset"
         return self._db.all(sql, (file_id,))

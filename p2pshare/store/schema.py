@@ -41,7 +41,7 @@ _FIRST: Final = (
     + '")',
     "CREATE TABLE directories (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE)",
     """CREATE TABLE files (
-        id INTEGER PRIMARY KEY, directory INTEGER NOT NULL, name BLOB NOT NULL, size INTEGER NOT NULL,
+        id INTEGER PRIMARY KEY AUTOINCREMENT, directory INTEGER NOT NULL, name BLOB NOT NULL, size INTEGER NOT NULL,
         inode INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, root BLOB, verified REAL,
         state TEXT NOT NULL DEFAULT 'ok', transform TEXT NOT NULL DEFAULT 'identity')""",
     "CREATE UNIQUE INDEX files_by_path ON files (directory, name)",
