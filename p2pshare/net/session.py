@@ -174,6 +174,11 @@ class Session:
         self._first = bool(secured.rest)
 
     @property
+    def broken(self) -> bool:
+        """Nothing can be sent any more."""
+        return self._broken
+
+    @property
     def bytes_in(self) -> int:
         return self._wire.bytes_in
 
@@ -255,6 +260,15 @@ class Session:
         out = bytearray(max_bytes)
         count = await self.receive_into(memoryview(out))
         return bytes(memoryview(out)[:count])
+
+    def pace(self, unsent: int) -> None:
+        """How many bytes the kernel may hold unsent; less makes what is urgent wait less."""
+        self._wire.pace(unsent)
+
+    async def send_eof(self) -> None:
+        """Close our sending half where the transport can; the other side reads to the end."""
+        self._broken = True
+        await self._wire.send_eof()
 
     async def aclose(self) -> None:
         """Close the connection; what `send` returned for is still delivered by the kernel."""

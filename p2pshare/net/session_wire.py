@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 import trio
 
 _UNSENT = 1 << 20
-"""Bytes that the kernel may hold unsent (TCP_NOTSENT_LOWAT): a ping waits behind no more than that."""
+"""Bytes that the kernel may hold unsent (TCP_NOTSENT_LOWAT) at first: what is urgent waits behind no more."""
 
 
 class Wire(ABC):
@@ -27,6 +27,13 @@ class Wire(ABC):
 
     @abstractmethod
     async def receive_into(self, view: memoryview) -> int: ...
+
+    @abstractmethod
+    async def send_eof(self) -> None: ...
+
+    @abstractmethod
+    def pace(self, unsent: int) -> None:
+        """Let the transport hold about this many bytes unsent, where it can."""
 
     @abstractmethod
     async def aclose(self) -> None: ...
@@ -56,6 +63,13 @@ class _StreamWire(Wire):
         self.bytes_in += len(data)
         return len(data)
 
+    def pace(self, unsent: int) -> None:
+        return
+
+    async def send_eof(self) -> None:
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            await self._stream.send_eof()
+
     async def aclose(self) -> None:
         await self._stream.aclose()
 
@@ -69,8 +83,15 @@ class _SocketWire(Wire):
         self._socket = stream.socket
         self._stream = stream
         self._sending = False
-        if hasattr(socket, "TCP_NOTSENT_LOWAT") and self._socket.family in (socket.AF_INET, socket.AF_INET6):
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
+        self._unsent = 0
+        self.pace(_UNSENT)
+
+    def pace(self, unsent: int) -> None:
+        tcp = self._socket.family in (socket.AF_INET, socket.AF_INET6)
+        if tcp and unsent != self._unsent and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            self._unsent = unsent
+            with suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)
 
     async def send(self, data: memoryview) -> None:
         if self._sending:
@@ -91,6 +112,9 @@ class _SocketWire(Wire):
             count = await self._socket.recv_into(view)
         self.bytes_in += count
         return count
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
 
     async def aclose(self) -> None:
         await self._stream.aclose()

@@ -139,6 +139,10 @@ class Yamux:
         self._push(frame(WINDOW_UPDATE, SYN, stream.id, 0))
         return stream.id
 
+    def is_open(self, stream: int) -> bool:
+        """False once both sides have finished, or one has reset it."""
+        return stream in self._streams
+
     def send_window(self, stream: int) -> int:
         """Bytes that may be sent now; 0 for a stream that is closed for sending."""
         known = self._streams.get(stream)

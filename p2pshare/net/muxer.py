@@ -1,0 +1,405 @@
+"""The muxer of a connection: it moves bytes between a session and its streams.
+
+`run` reads, writes and keeps alive until the connection ends. All waiting is for events; nothing polls. What is
+urgent (windows, pings, ends) goes before data, and streams take turns, so that a ping never waits behind a bulk
+transfer for more than one batch. A batch is as much as the connection takes in about 10 ms.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import trio
+
+from p2pshare.errors import QuotaExceeded
+from p2pshare.net.muxer_limits import MuxerLimits, ReceiveBudget
+from p2pshare.net.muxer_ping import Pings
+from p2pshare.net.muxer_stream import MuxStream
+from p2pshare.net.session import MAX_BATCH, Session
+from p2pshare_protocols.errors import RemoteProtocolError
+from p2pshare_protocols.yamux import INITIAL_WINDOW, MAX_FRAME, PROTOCOL, Yamux
+from p2pshare_protocols.yamux_events import (
+    Acknowledged,
+    Event,
+    Finished,
+    Opened,
+    Ponged,
+    Received,
+    WasReset,
+    WentAway,
+    WindowOpened,
+)
+from p2pshare_protocols.yamux_frames import HEADER, NORMAL
+
+PROTOCOLS = (PROTOCOL,)
+_QUANTUM = 1 << 16  # bytes of a stream's turn when others wait too
+_FIRST_BATCH, _MIN_BATCH, _FULL_BATCH = 1 << 18, 1 << 14, (1 << 20) + 4096
+_SLOW, _QUICK = 0.010, 0.004  # seconds that a batch took: make it smaller, larger
+_UNKNOWN_RTT, _LEAST_RTT = 0.020, 0.001
+
+
+class Muxer:
+    """Streams over a session. Start `run` in a nursery; it returns when the connection has ended, and never raises
+    for what the other side did: `close_reason` tells ("" for a proper end).
+
+    Streams that the peer opens go to `on_stream`, which must not wait, or else to `accept_stream`.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        initiator: bool,
+        limits: MuxerLimits | None = None,
+        process_budget: ReceiveBudget | None = None,
+        on_stream: Callable[[MuxStream], None] | None = None,
+    ) -> None:
+        self.session = session
+        self.limits = limits or MuxerLimits()
+        self.on_closed = trio.Event()
+        self.close_reason = ""
+        self._machine = Yamux(initiator=initiator, max_inbound=self.limits.max_inbound)
+        self._budget = ReceiveBudget(self.limits.receive_budget, process_budget)
+        self._on_stream = on_stream
+        self._offer, self._offered = trio.open_memory_channel[MuxStream](self.limits.max_inbound)
+        self._streams: dict[int, MuxStream] = {}
+        self._round: deque[MuxStream] = deque()  # streams with bytes to send and a window for them
+        self._work = trio.Event()
+        self._may_open = trio.Event()
+        self._idle = trio.Event()  # nothing waits to be written
+        self._pings = Pings(self._send_ping, self._moved, self.limits)
+        self._batch = _FIRST_BATCH
+        self._flushing = False
+        self._writer_lost = False
+        self._polite = False  # close the connection rather than abort it
+        self._ended = False
+        self._peer_left = False
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def rtt(self) -> float | None:
+        """The round trip in seconds, smoothed; None until the first answer."""
+        return self._pings.rtt
+
+    @property
+    def bytes_in(self) -> int:
+        return self.session.bytes_in
+
+    @property
+    def bytes_out(self) -> int:
+        return self.session.bytes_out
+
+    @property
+    def stream_count(self) -> int:
+        return len(self._streams)
+
+    # For the owner of the connection.
+
+    async def run(self) -> None:
+        """Pump until the connection ends or is closed. Cancelled, it aborts the connection."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._write_loop)
+                nursery.start_soon(self._keep_alive)
+                await self._read_loop()
+                with trio.move_on_after(self.limits.close_timeout):
+                    await self._written()
+                self._polite = True
+                nursery.cancel_scope.cancel()
+        finally:
+            self._nursery = None
+            self._end("the connection was aborted")
+            await self._close_session()
+            self._offer.close()
+            self.on_closed.set()
+
+    async def open_stream(self) -> MuxStream:
+        """Open a stream. Waits while 256 of them wait to be accepted by the peer.
+
+        Raises BrokenResourceError when the connection has ended or the peer goes away, QuotaExceeded over our own
+        limit.
+        """
+        while True:
+            await trio.lowlevel.checkpoint()
+            if self._ended or self._machine.went_away:
+                raise trio.BrokenResourceError(self.close_reason or "the connection is closing")
+            if self._machine.counts.outbound >= self.limits.max_outbound:
+                raise QuotaExceeded(f"{self.limits.max_outbound} streams are open to this peer")
+            if self._machine.can_open:
+                stream = MuxStream(self, self._machine.open())
+                self._streams[stream.id] = stream
+                self._poke()
+                return stream
+            if self._may_open.is_set():
+                self._may_open = trio.Event()
+            await self._may_open.wait()
+
+    async def accept_stream(self) -> MuxStream:
+        """The next stream that the peer opened. Raises trio.EndOfChannel when the connection has ended."""
+        return await self._offered.receive()
+
+    async def ping(self) -> float:
+        """The round trip in seconds. Raises BrokenResourceError when the connection ends first."""
+        return await self._pings.ping()
+
+    async def aclose(self) -> None:
+        """Tell the peer, deliver what was accepted, and close; within `close_timeout`, whatever the peer does."""
+        self._polite = True
+        nursery = self._nursery
+        try:
+            if not self._ended:
+                self._machine.go_away(NORMAL)
+                self._end("the connection was closed by us", clean=True)
+                if nursery is not None:
+                    with trio.move_on_after(self.limits.close_timeout):
+                        await self._written()
+                        await self.session.send_eof()
+                        await self.on_closed.wait()
+        finally:
+            with trio.CancelScope(shield=True):
+                if nursery is not None:
+                    nursery.cancel_scope.cancel()
+                    await self.on_closed.wait()
+                else:
+                    await self._close_session()
+                    self.on_closed.set()
+
+    # For streams.
+
+    def want_send(self, stream: MuxStream) -> None:
+        if not stream.queued:
+            stream.queued = True
+            self._round.append(stream)
+            self._poke()
+
+    def send_window(self, stream: MuxStream) -> int:
+        return self._machine.send_window(stream.id)
+
+    def finish(self, stream: MuxStream) -> None:
+        if self._machine.is_open(stream.id):
+            self._machine.finish(stream.id)
+            self._settle(stream)
+            self._poke()
+
+    def reset(self, stream: MuxStream) -> None:
+        self._machine.reset(stream.id)
+        self._settle(stream)
+        self._poke()
+
+    def linger(self, stream: MuxStream) -> None:
+        """The stream is closed here: reset it unless the peer finishes it soon."""
+        if self._nursery is not None and not stream.gone.is_set():
+            self._nursery.start_soon(self._linger, stream)
+
+    def hold(self, count: int) -> bool:
+        return self._budget.hold(count)
+
+    def release(self, count: int) -> None:
+        self._budget.release(count)
+
+    def consumed(self, stream: MuxStream, count: int) -> None:
+        """Grant more window once half of it is used up; a larger one when that took less than 4 round trips."""
+        if not self._machine.consumed(stream.id, count):
+            return
+        now = trio.current_time()
+        size = self._machine.window_size(stream.id)
+        quick = 4 * max(self.rtt or _UNKNOWN_RTT, _LEAST_RTT)
+        larger = min(2 * size, self.limits.max_window)
+        if now - stream.granted_at < quick and larger > size and self._budget.grant(larger - size):
+            stream.granted += larger - size
+            size = larger
+        stream.granted_at = now
+        self._machine.grow(stream.id, size)
+        self._poke()
+
+    # The pumps.
+
+    async def _read_loop(self) -> None:
+        reason = ""
+        try:
+            while not self._peer_left and (views := await self.session.receive_views()):
+                for view in views:
+                    for event in self._machine.receive(view):
+                        self._on_event(event)
+                if self._machine.has_control:
+                    self._poke()
+            if not self._machine.went_away and not self._ended:
+                reason = "the connection ended without a goodbye"
+        except RemoteProtocolError as error:
+            reason = f"the peer broke the protocol: {error}"
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            reason = f"the connection was lost: {error}"
+        self._end(reason or "the peer closed the connection", clean=not reason)
+
+    async def _write_loop(self) -> None:
+        try:
+            while True:
+                buffers = self._collect()
+                if not buffers:
+                    self._idle.set()
+                    self._work = trio.Event()
+                    await self._work.wait()
+                    continue
+                self.session.seal(buffers)
+                buffers.clear()
+                begun = trio.current_time()
+                self._flushing = True
+                await self.session.flush()
+                self._flushing = False
+                self._adapt(trio.current_time() - begun)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._writer_lost = True
+            self._idle.set()
+            self._end(f"the connection was lost: {error}")
+            # What the peer sent before is still read; the reader finds the end by itself.
+
+    def _collect(self) -> list[memoryview]:
+        """One batch: control frames, then a turn for each stream that has something to send."""
+        buffers: list[memoryview] = []
+        if control := self._machine.control_to_send():
+            buffers.append(memoryview(control))
+            if self._machine.can_open:
+                self._may_open.set()
+        room = min(self._batch, MAX_BATCH - len(control))
+        while self._round and room > HEADER:
+            stream = self._round.popleft()
+            turn = _QUANTUM if self._round else MAX_FRAME
+            count = min(stream.pending(), self._machine.send_window(stream.id), turn, room - HEADER)
+            if count:
+                buffers.append(memoryview(self._machine.data_header(stream.id, count)))
+                buffers.append(stream.take(count))
+                room -= HEADER + count
+            if count and stream.pending():
+                self._round.append(stream)
+            else:
+                stream.queued = False
+        return buffers
+
+    def _adapt(self, took: float) -> None:
+        """Keep a batch, and what the kernel holds unsent, at what the connection takes in some milliseconds."""
+        if took > _SLOW and self._batch > _MIN_BATCH:
+            self._batch = max(_MIN_BATCH, self._batch // 2)
+        elif took < _QUICK and self._batch < _FULL_BATCH:
+            self._batch = min(_FULL_BATCH, self._batch * 2)
+        else:
+            return
+        self.session.pace(max(self._batch, 1 << 16))
+
+    async def _written(self) -> None:
+        """Wait until all that was accepted is with the kernel."""
+        while not self._writer_lost and (self._machine.has_control or self._flushing):
+            self._idle = trio.Event()
+            self._poke()
+            await self._idle.wait()
+
+    async def _keep_alive(self) -> None:
+        if await self._pings.keep_alive():
+            self._end("the peer does not answer any more")
+            if self._nursery is not None:
+                self._nursery.cancel_scope.cancel()
+
+    async def _linger(self, stream: MuxStream) -> None:
+        with trio.move_on_after(self.limits.linger):
+            await stream.gone.wait()
+        if not stream.gone.is_set():
+            self.reset(stream)
+
+    # Events of the machine.
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Received):
+            self._on_received(event)
+        elif isinstance(event, Opened):
+            self._on_opened(event.stream)
+        elif isinstance(event, Ponged):
+            self._pings.on_pong(event.value)
+        elif isinstance(event, WentAway):
+            self._on_went_away(event.reason)
+        elif isinstance(event, Acknowledged):
+            self._may_open.set()
+        elif (stream := self._streams.get(event.stream)) is not None:
+            if isinstance(event, WindowOpened):
+                stream.may_send()
+            elif isinstance(event, Finished):
+                stream.end()
+            elif isinstance(event, WasReset):
+                stream.break_off("the stream was reset by the peer", keep=False)
+            self._settle(stream)
+
+    def _on_received(self, event: Received) -> None:
+        stream = self._streams.get(event.stream)
+        if stream is None:
+            return
+        if stream.closed:
+            self.reset(stream)
+        elif not stream.deliver(event.data):
+            self.reset(stream)
+            stream.break_off("too much is received and not read", keep=False)
+
+    def _on_opened(self, id: int) -> None:
+        stream = MuxStream(self, id)
+        self._streams[id] = stream
+        if self._ended:
+            self.reset(stream)
+        elif self._on_stream is not None:
+            self._on_stream(stream)
+        else:
+            try:
+                self._offer.send_nowait(stream)
+            except trio.WouldBlock:  # reset before they were accepted, they still wait here
+                stream.abort("too many streams wait to be accepted")
+
+    def _on_went_away(self, reason: int) -> None:
+        self._may_open.set()
+        if reason != NORMAL:
+            self._end(f"the peer closed the connection for reason {reason}")
+            self._peer_left = True
+
+    # State.
+
+    def _poke(self) -> None:
+        self._work.set()
+
+    def _send_ping(self, value: int) -> None:
+        self._machine.ping(value)
+        self._poke()
+
+    def _moved(self) -> tuple[int, bool]:
+        return self.session.bytes_in + self.session.bytes_out, self._flushing
+
+    def _settle(self, stream: MuxStream) -> None:
+        """Forget a stream of which nothing is left on the wire."""
+        if not self._machine.is_open(stream.id) and self._streams.pop(stream.id, None) is not None:
+            self._budget.revoke(stream.granted)
+            stream.granted = 0
+            stream.gone.set()
+            self._may_open.set()
+
+    def _end(self, reason: str, *, clean: bool = False) -> None:
+        """No stream goes on. Called once for what ended the connection; later reasons are consequences."""
+        if self._ended:
+            return
+        self._ended = True
+        self.close_reason = "" if clean else reason
+        for stream in list(self._streams.values()):
+            stream.break_off(reason, keep=True)
+            self._budget.revoke(stream.granted)
+            stream.gone.set()
+        self._streams.clear()
+        self._round.clear()
+        self._pings.end(reason)
+        self._may_open.set()
+        self._poke()
+
+    async def _close_session(self) -> None:
+        """Leave the kernel to deliver what it has, unless we were cancelled; never waiting for the peer."""
+        with trio.CancelScope(shield=True), trio.move_on_after(self.limits.close_timeout):
+            if self._polite:
+                await self.session.aclose()
+            else:
+                await self.session.abort()
+
+
+__all__ = ["INITIAL_WINDOW", "PROTOCOLS", "MuxStream", "Muxer", "MuxerLimits", "ReceiveBudget"]
