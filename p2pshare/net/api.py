@@ -29,6 +29,13 @@ class Stream(trio.abc.HalfCloseableStream):
     async def reset(self) -> None:
         """Abort both directions now; the peer sees a reset. Never waits for the peer."""
 
+    async def receive_into(self, view: bytearray | memoryview) -> int:
+        """Fill a writable buffer with what has come, at least one byte; the count, 0 after the peer's proper end."""
+        target = memoryview(view).cast("B")
+        data = await self.receive_some(len(target))
+        target[: len(data)] = data
+        return len(data)
+
     @abstractmethod
     async def receive_exactly(self, count: int) -> bytes:
         """Exactly `count` bytes. Raises trio.BrokenResourceError when the stream ends before."""

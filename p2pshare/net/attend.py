@@ -1,5 +1,4 @@
-"""What runs beside every connection: identify when it opens, then a ping every half minute that keeps NATs open and
-notices when the peer is gone."""
+"""What every peer may ask and is asked: identify and ping. (That a connection lives, the muxer's own pings show.)"""
 
 from __future__ import annotations
 
@@ -19,14 +18,13 @@ from p2pshare_protocols.peerid import ED25519, encode_public_key
 
 _log = logging.getLogger(__name__)
 
-PING_SECONDS = 30.0
 ANSWER_SECONDS = 15.0
 _ADDRESS_SECONDS = 3600.0  # how long addresses that a peer told of itself are believed
 _FAILURE = (RemoteError, RemoteProtocolError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 
 
 class Attendant:
-    """Serves identify and ping, and asks every peer for both."""
+    """Serves identify and ping, and identifies every peer that is connected."""
 
     def __init__(self, switch: Switch, identity: Identity, agent: str, remembered: Remembered | None) -> None:
         self._switch = switch
@@ -39,30 +37,13 @@ class Attendant:
         switch.attend = self.attend
 
     async def attend(self, connection: Connection) -> None:
-        """Identify, then pings until the connection ends or two pings in a row go unanswered."""
+        """Asks the peer of a new connection who it is."""
         try:
             with trio.fail_after(ANSWER_SECONDS):
                 async with await connection.open_stream([identify.PROTOCOL]) as stream:
                     self._learn(connection, await identify.read(stream))
         except _FAILURE as error:
             _log.debug("%s was not identified: %s", connection.peer_id, error)
-        missed = 0
-        while missed < 2:
-            missed = 0 if await self._ping(connection) else missed + 1
-            await trio.sleep(PING_SECONDS)
-        await connection.aclose()
-
-    async def _ping(self, connection: Connection) -> bool:
-        """False when the peer is silent; a refusal is an answer too."""
-        try:
-            with trio.fail_after(ANSWER_SECONDS):
-                async with await connection.open_stream([ping.PROTOCOL]) as stream:
-                    connection.rtt = await ping.measure(stream)
-        except trio.TooSlowError:
-            return False
-        except _FAILURE as error:
-            _log.debug("%s refused a ping: %s", connection.peer_id, error)
-        return True
 
     async def _answer_identify(self, stream: Stream) -> None:
         observed = next((c.address for c in self._switch.connections() if c.peer_id == stream.peer_id), None)

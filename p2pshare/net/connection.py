@@ -8,7 +8,7 @@ from typing import Literal
 
 import trio
 
-from p2pshare.errors import RemoteError, Unreachable
+from p2pshare.errors import QuotaExceeded, RemoteError, Unreachable
 from p2pshare.net import negotiate
 from p2pshare.net.api import PeerInfo, StreamHandler
 from p2pshare.net.layers import MuxedStream
@@ -43,29 +43,30 @@ class Connection:
         self.agent = ""
         self.protocols: frozenset[str] = frozenset()
         self.listen_addresses: tuple[str, ...] = ()
-        self.rtt: float | None = None
         self.closed = False
         self.inbound = 0
         self.outbound = 0
         self._upgraded = upgraded
         self._muxer = upgraded.muxer
         self._handlers = handlers
+        self._scope = trio.CancelScope()
 
     async def run(self, *, opened: Callable[[], None]) -> None:
         """Serves the peer's streams until the connection ends; calls `opened` when streams can be opened."""
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._accept, nursery)
-                nursery.start_soon(self._move, nursery.cancel_scope)
-                opened()
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._accept, nursery)
+                    nursery.start_soon(self._move)
+                    opened()
         finally:
             self.closed = True
             with trio.CancelScope(shield=True, deadline=trio.current_time() + _GOODBYE_SECONDS):
                 await self._muxer.aclose()
 
-    async def _move(self, scope: trio.CancelScope) -> None:
+    async def _move(self) -> None:
         await self._muxer.run()
-        scope.cancel()
+        self._scope.cancel()
 
     async def _accept(self, nursery: trio.Nursery) -> None:
         while True:
@@ -102,7 +103,7 @@ class Connection:
         except (trio.BrokenResourceError, RemoteError, ProtocolError) as error:
             _log.debug("%s of %s: %r", protocol, self.peer_id, error)
             await stream.reset()
-        except Exception:
+        except Exception:  # noqa: BLE001
             # The wall between a stranger's bytes and the process: no handler's defect ends more than its stream.
             _log.exception("the handler of %s failed", protocol)
             await stream.reset()
@@ -125,6 +126,8 @@ class Connection:
             muxed = await self._muxer.open()
         except trio.BrokenResourceError as error:
             raise Unreachable(f"the connection to {self.peer_id} ended") from error
+        except QuotaExceeded as error:
+            raise Unreachable(f"too many streams are open to {self.peer_id}") from error
         self.outbound += 1
         try:
             chosen = await negotiate.propose(muxed, protocols)
@@ -155,9 +158,13 @@ class Connection:
         return bool(self.inbound or self.outbound)
 
     async def aclose(self) -> None:
+        """Says goodbye, for at most half a second, and ends run()."""
         self.closed = True
-        with trio.move_on_after(_GOODBYE_SECONDS):
-            await self._muxer.aclose()
+        try:
+            with trio.move_on_after(_GOODBYE_SECONDS):
+                await self._muxer.aclose()
+        finally:
+            self._scope.cancel()
 
     def traffic(self) -> tuple[int, int]:
         """Bytes (in, out) so far."""
@@ -172,7 +179,7 @@ class Connection:
             since=self.since,
             agent=self.agent,
             protocols=tuple(sorted(self.protocols)),
-            rtt=self.rtt,
+            rtt=self._muxer.rtt,
             bytes_in=bytes_in,
             bytes_out=bytes_out,
             muxer=self._upgraded.muxer_name,

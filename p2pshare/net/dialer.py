@@ -87,12 +87,12 @@ class Dialer:
             await self._stagger(peer_id, addresses, winners, failures)
         except BaseException:
             for winner in winners:
-                await trio.aclose_forcefully(winner.upgraded.secure)
+                await winner.upgraded.secure.abort()
             raise
         if not winners:
             raise _summary(peer_id, failures)
         for late in winners[1:]:
-            await trio.aclose_forcefully(late.upgraded.secure)
+            await late.upgraded.secure.abort()
         return winners[0]
 
     async def _stagger(

@@ -1,4 +1,4 @@
-"""What a session and a muxer must be for the switch. Ours stand in session.py and muxer.py.
+"""What a session and a muxer must be for the switch. Ours stand in session.py and muxer.py; own.py fits them in here.
 
 A connection is built from below: TCP, multistream, session, multistream, muxer. Each layer is made over the one below,
 so a test can put in its own.
@@ -8,25 +8,38 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Protocol
 
 import trio
 
+Buffer = bytes | bytearray | memoryview
 
-class SecureStream(trio.abc.Stream):
-    """A byte stream whose other end has proven that it holds the key of `peer_id`.
+
+class Channel(Protocol):
+    """Enough of a stream to negotiate on."""
+
+    async def receive_some(self, max_bytes: int, /) -> bytes | bytearray: ...
+
+    async def send_all(self, data: bytes, /) -> None: ...
+
+
+class Secure(Channel, Protocol):
+    """A connection whose other end has proven that it holds the key of `peer_id`.
 
     `muxer` is the muxer that both agreed on inside the handshake, None when it has to be negotiated.
     """
 
     peer_id: str
-    muxer: str | None = None
+    muxer: str | None
 
-    @abstractmethod
     def traffic(self) -> tuple[int, int]:
         """Bytes (in, out) of the connection so far."""
 
+    async def abort(self) -> None:
+        """Close without waiting for the peer."""
 
-class Session(ABC):
+
+class SessionMaker(ABC):
     """A way to secure a connection, offered under its multistream `name`."""
 
     name: str
@@ -34,7 +47,7 @@ class Session(ABC):
     @abstractmethod
     async def secure(
         self, stream: trio.SocketStream, *, initiator: bool, expected: str | None, muxers: Sequence[str]
-    ) -> SecureStream:
+    ) -> Secure:
         """The handshake. `expected` is the peer ID that was dialled, None for an inbound connection.
 
         Raises RemoteError or RemoteProtocolError when the other side fails it or is another peer,
@@ -42,12 +55,27 @@ class Session(ABC):
         """
 
 
-class MuxedStream(trio.abc.HalfCloseableStream):
-    """One stream of a connection. Ends as `p2pshare.net.api.Stream` says; wakes a blocked call when it is closed."""
+class MuxedStream(Protocol):
+    """One stream of a connection: a trio.abc.HalfCloseableStream that passes trio's conformance check.
 
-    @abstractmethod
-    async def reset(self) -> None:
-        """Abort both directions, without waiting for the peer."""
+    It ends as `p2pshare.net.api.Stream` says.
+    """
+
+    async def receive_some(self, max_bytes: int | None = None, /) -> bytes | bytearray: ...
+
+    async def receive_into(self, view: Buffer, /) -> int: ...
+
+    async def receive_exactly(self, count: int, /) -> bytes: ...
+
+    async def send_all(self, data: Buffer, /) -> None: ...
+
+    async def wait_send_all_might_not_block(self) -> None: ...
+
+    async def send_eof(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+    async def reset(self) -> None: ...
 
 
 class Muxer(ABC):
@@ -59,11 +87,16 @@ class Muxer(ABC):
 
     @abstractmethod
     async def open(self) -> MuxedStream:
-        """A new stream, without waiting for the peer. Raises trio.BrokenResourceError when the connection ended."""
+        """A new stream. Raises trio.BrokenResourceError when the connection ended, QuotaExceeded over our limit."""
 
     @abstractmethod
     async def accept(self) -> MuxedStream:
         """The next stream that the peer opens. Raises trio.EndOfChannel when the connection ended."""
+
+    @property
+    @abstractmethod
+    def rtt(self) -> float | None:
+        """The last measured round trip, in seconds. The muxer measures it by itself, and ends a dead connection."""
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -76,4 +109,4 @@ class MuxerMaker(ABC):
     name: str
 
     @abstractmethod
-    def make(self, stream: SecureStream, *, initiator: bool) -> Muxer: ...
+    def make(self, secure: Secure, *, initiator: bool) -> Muxer: ...

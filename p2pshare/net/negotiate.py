@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from p2pshare.net.layers import Channel
 from p2pshare_protocols.multistream import Initiator, Responder
 
 
-async def propose(stream: trio.abc.Stream, protocols: Sequence[str]) -> str | None:
+async def propose(stream: Channel, protocols: Sequence[str]) -> str | None:
     """The protocol agreed on; None when all were refused.
 
     Raises RemoteProtocolError on nonsense, trio.BrokenResourceError when the stream ends. The caller bounds the time.
@@ -25,7 +26,7 @@ async def propose(stream: trio.abc.Stream, protocols: Sequence[str]) -> str | No
     return dialogue.chosen
 
 
-async def answer(stream: trio.abc.Stream, accepts: Callable[[str], bool]) -> str:
+async def answer(stream: Channel, accepts: Callable[[str], bool]) -> str:
     """The first protocol that the other side proposes and `accepts` takes. Raises like propose()."""
     dialogue = Responder(accepts)
     while dialogue.chosen is None:
@@ -34,7 +35,7 @@ async def answer(stream: trio.abc.Stream, accepts: Callable[[str], bool]) -> str
     return dialogue.chosen
 
 
-async def _some(stream: trio.abc.Stream, wanted: int) -> bytes | bytearray:
+async def _some(stream: Channel, wanted: int) -> bytes | bytearray:
     data = await stream.receive_some(wanted)
     if not data:
         raise trio.BrokenResourceError("the stream ended during negotiation")

@@ -10,8 +10,7 @@ import trio
 from p2pshare.net import tcp
 from p2pshare.net.attend import Attendant
 from p2pshare.net.first_peers import check_bootstrap, dial_remembered, keep_bootstrap
-from p2pshare.net.layers import MuxerMaker, Session
-from p2pshare.net.libp2p_edge import StockNoise, StockYamux
+from p2pshare.net.own import own_muxers, own_sessions
 from p2pshare.net.parts import Identity, Limits, Remembered
 from p2pshare.net.switch import Switch
 from p2pshare.net.upgrade import Upgrader
@@ -28,15 +27,10 @@ async def opened(
     remembered: Remembered | None,
     agent: str,
     limits: Limits,
-    sessions: Sequence[Session] | None = None,
-    muxers: Sequence[MuxerMaker] | None = None,
 ) -> AsyncIterator[Switch]:
-    """See `p2pshare.net.open_network`. `sessions` and `muxers` are ours unless a test puts in others."""
+    """See `p2pshare.net.open_network`."""
     configured = check_bootstrap(bootstrap)
-    upgrader = Upgrader(
-        sessions or [StockNoise(identity.private.private_bytes_raw())],
-        muxers or [StockYamux()],
-    )
+    upgrader = Upgrader(own_sessions(identity), own_muxers())
     listeners = await tcp.bind(listen)
     failure: Exception | None = None
     try:
@@ -59,7 +53,7 @@ async def opened(
                 nursery.start_soon(dial_remembered, switch, remembered)
             try:
                 yield switch
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - nothing is swallowed
                 failure = error  # the caller's own: raised below, outside the nursery, so that it stays bare
             finally:
                 _close(listeners)

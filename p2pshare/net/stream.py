@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import trio
+from types import TracebackType
 
 from p2pshare.net.api import Stream
-from p2pshare.net.layers import MuxedStream
+from p2pshare.net.layers import Buffer, MuxedStream
 
 
 class NetStream(Stream):
@@ -13,59 +13,26 @@ class NetStream(Stream):
 
     def __init__(self, muxed: MuxedStream, peer_id: str, protocol: str) -> None:
         self._muxed = muxed
-        self._receiving = False
-        self._sending = False
         self.peer_id = peer_id
         self.protocol = protocol
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if self._receiving:
-            raise trio.BusyResourceError("another task receives from this stream")
-        if max_bytes is not None and max_bytes < 1:
-            raise ValueError("max_bytes must be at least 1")
-        self._receiving = True
-        try:
-            return await self._muxed.receive_some(max_bytes)
-        finally:
-            self._receiving = False
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return bytes(await self._muxed.receive_some(max_bytes))
+
+    async def receive_into(self, view: bytearray | memoryview) -> int:
+        return await self._muxed.receive_into(view)
 
     async def receive_exactly(self, count: int) -> bytes:
-        parts: list[bytes | bytearray] = []
-        while count:
-            data = await self.receive_some(count)
-            if not data:
-                raise trio.BrokenResourceError("the stream ended before all was received")
-            if len(data) == count and not parts:
-                return bytes(data)
-            parts.append(data)
-            count -= len(data)
-        return b"".join(parts)
+        return await self._muxed.receive_exactly(count)
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        self._start_sending()
-        try:
-            await self._muxed.send_all(data)
-        finally:
-            self._sending = False
+    async def send_all(self, data: Buffer) -> None:
+        await self._muxed.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
-        self._start_sending()
-        try:
-            await self._muxed.wait_send_all_might_not_block()
-        finally:
-            self._sending = False
+        await self._muxed.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
-        self._start_sending()
-        try:
-            await self._muxed.send_eof()
-        finally:
-            self._sending = False
-
-    def _start_sending(self) -> None:
-        if self._sending:
-            raise trio.BusyResourceError("another task sends on this stream")
-        self._sending = True
+        await self._muxed.send_eof()
 
     async def aclose(self) -> None:
         await self._muxed.aclose()
@@ -73,9 +40,10 @@ class NetStream(Stream):
     async def reset(self) -> None:
         await self._muxed.reset()
 
-    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Leaving by an exception aborts: a truncated message must not look like a whole one."""
-        if error is None:
-            await self.aclose()
-        else:
+        if kind is not None:
             await self.reset()
+        await self.aclose()

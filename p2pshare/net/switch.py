@@ -81,7 +81,7 @@ class Switch(Network):
                 upgraded = await self._upgrader.inbound(tcp.stream_over(sock))
         except (RemoteError, OSError) as error:
             _log.debug("%s: %s", address, error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a stranger's bytes must not end the process
             _log.exception("a handshake with a stranger went wrong in an unknown way")
         finally:
             leave()
@@ -103,25 +103,27 @@ class Switch(Network):
         connection = Connection(upgraded, address=address, direction=direction, handlers=self.handlers)
         welcome, leaving = self._table.room_for(connection, trio.current_time())
         if not welcome or connection.peer_id == self.peer_id:
-            await trio.aclose_forcefully(upgraded.secure)
+            await upgraded.secure.abort()
             raise Unreachable("there is no room for another connection" if not welcome else "this is our own peer ID")
         for idle in leaving:
             self._table.remove(idle)
             self._nursery.start_soon(idle.aclose)
         if direction == "in" and not multiaddr.is_private(address):
             self.inbound_from_public = True
-        await self._nursery.start(self._serve, connection)
+        opened = trio.Event()
+        self._nursery.start_soon(self._serve, connection, opened.set)
+        await opened.wait()
 
-    async def _serve(self, connection: Connection, task_status: trio.TaskStatus[None]) -> None:
+    async def _serve(self, connection: Connection, opened: Callable[[], None]) -> None:
         if self._table.add(connection):
             self._events.publish(PeerEvent("connected", connection.peer_id))
         try:
             async with trio.open_nursery() as nursery:
                 if self.attend is not None:
                     nursery.start_soon(self.attend, connection)
-                await connection.run(opened=task_status.started)
+                await connection.run(opened=opened)
                 nursery.cancel_scope.cancel()
-        except Exception:
+        except Exception:  # noqa: BLE001 - a stranger's bytes must not end the process
             _log.exception("a connection ended in an unknown way")
         finally:
             self.rates.ended(connection.traffic())
@@ -130,7 +132,7 @@ class Switch(Network):
 
     async def aclose(self) -> None:
         """Says goodbye to all, in a bounded time."""
-        with trio.move_on_after(_GOODBYE_SECONDS, shield=True):
+        with trio.CancelScope(deadline=trio.current_time() + _GOODBYE_SECONDS, shield=True):
             async with trio.open_nursery() as nursery:
                 for connection in self._table:
                     nursery.start_soon(connection.aclose)

@@ -27,7 +27,7 @@ def stream_over(sock: trio.socket.SocketType) -> trio.SocketStream:
 
 
 async def bind(addresses: Sequence[str]) -> list[trio.socket.SocketType]:
-    """Listening sockets for multiaddrs. Port 0 takes a free one. Raises ConfigError, Exists, PermissionDenied, LocalError.
+    """Listening sockets for multiaddrs; port 0 takes a free one. Raises ConfigError, Exists, other LocalErrors.
 
     SO_REUSEADDR, so that a restart need not wait for old connections; not SO_REUSEPORT, with which a second daemon
     would silently take half of the connections.

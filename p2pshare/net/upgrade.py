@@ -9,14 +9,14 @@ import trio
 
 from p2pshare.errors import RemoteError
 from p2pshare.net import negotiate
-from p2pshare.net.layers import Muxer, MuxerMaker, SecureStream, Session
+from p2pshare.net.layers import Channel, Muxer, MuxerMaker, Secure, SessionMaker
 from p2pshare_protocols.errors import ProtocolError
 
 
 @dataclass(frozen=True, slots=True)
 class Upgraded:
     muxer: Muxer
-    secure: SecureStream
+    secure: Secure
     security: str
     muxer_name: str
 
@@ -24,7 +24,7 @@ class Upgraded:
 class Upgrader:
     """Secures and muxes connections with the sessions and muxers given, in their order of preference."""
 
-    def __init__(self, sessions: Sequence[Session], muxers: Sequence[MuxerMaker]) -> None:
+    def __init__(self, sessions: Sequence[SessionMaker], muxers: Sequence[MuxerMaker]) -> None:
         self._sessions = {session.name: session for session in sessions}
         self._muxers = {muxer.name: muxer for muxer in muxers}
 
@@ -51,15 +51,12 @@ class Upgrader:
         secure = await self._sessions[security].secure(
             stream, initiator=initiator, expected=expected, muxers=list(self._muxers)
         )
-        if expected is not None and secure.peer_id != expected:
-            raise RemoteError("another peer answers at this address", kind="verification-failed")
-        name = secure.muxer if secure.muxer in self._muxers else None
-        if name is None:
-            name = await _agree(secure, list(self._muxers), initiator)
+        assert expected in (None, secure.peer_id), "a session is made with the peer that was expected"
+        name = secure.muxer or await _agree(secure, list(self._muxers), initiator)
         return Upgraded(self._muxers[name].make(secure, initiator=initiator), secure, security, name)
 
 
-async def _agree(stream: trio.abc.Stream, names: Sequence[str], initiator: bool) -> str:
+async def _agree(stream: Channel, names: Sequence[str], initiator: bool) -> str:
     if not initiator:
         return await negotiate.answer(stream, names.__contains__)
     chosen = await negotiate.propose(stream, names)

@@ -1,0 +1,97 @@
+"""Our session and our muxer as layers of a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+from p2pshare.net import muxer, session
+from p2pshare.net.layers import MuxedStream, Muxer, MuxerMaker, Secure, SessionMaker
+from p2pshare.net.muxer_limits import MIB, ReceiveBudget
+from p2pshare.net.parts import Identity
+
+RECEIVE_BUDGET = 256 * MIB  # bytes received and not read, of all connections together
+
+
+class _Secured:
+    """A session as the switch sees it."""
+
+    def __init__(self, inner: session.Session) -> None:
+        self.inner = inner
+        self.peer_id = inner.remote_peer
+        self.muxer = inner.muxer
+
+    async def receive_some(self, max_bytes: int, /) -> bytes:
+        return await self.inner.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes, /) -> None:
+        await self.inner.send([data])
+
+    def traffic(self) -> tuple[int, int]:
+        return self.inner.bytes_in, self.inner.bytes_out
+
+    async def abort(self) -> None:
+        await self.inner.abort()
+
+
+class NoiseMaker(SessionMaker):
+    """One suite of our Noise session."""
+
+    def __init__(self, identity: Identity, name: str) -> None:
+        self.name = name
+        self._identity = identity
+
+    async def secure(
+        self, stream: trio.SocketStream, *, initiator: bool, expected: str | None, muxers: Sequence[str]
+    ) -> Secure:
+        if initiator:
+            inner = await session.secure_outbound(
+                stream, self.name, self._identity, expected_peer=expected, muxers=muxers
+            )
+        else:
+            inner = await session.secure_inbound(stream, self.name, self._identity, muxers=muxers)
+        return _Secured(inner)
+
+
+class _Muxer(Muxer):
+    def __init__(self, inner: muxer.Muxer) -> None:
+        self._inner = inner
+
+    async def run(self) -> None:
+        await self._inner.run()
+
+    async def open(self) -> MuxedStream:
+        return await self._inner.open_stream()
+
+    async def accept(self) -> MuxedStream:
+        return await self._inner.accept_stream()
+
+    @property
+    def rtt(self) -> float | None:
+        return self._inner.rtt
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class YamuxMaker(MuxerMaker):
+    """Our yamux; all its connections share `budget`."""
+
+    def __init__(self, name: str, budget: ReceiveBudget) -> None:
+        self.name = name
+        self._budget = budget
+
+    def make(self, secure: Secure, *, initiator: bool) -> Muxer:
+        assert isinstance(secure, _Secured)
+        return _Muxer(muxer.Muxer(secure.inner, initiator=initiator, process_budget=self._budget))
+
+
+def own_sessions(identity: Identity) -> list[SessionMaker]:
+    """Our suites, the one that is fastest on this CPU first."""
+    return [NoiseMaker(identity, name) for name in session.suites(session.has_aes_instructions())]
+
+
+def own_muxers() -> list[MuxerMaker]:
+    budget = ReceiveBudget(RECEIVE_BUDGET)
+    return [YamuxMaker(name, budget) for name in muxer.PROTOCOLS]
