@@ -7,7 +7,7 @@ from p2pshare_protocols.cid import CID, DAG_PB, RAW
 
 
 def raw_cid(text: str) -> CID:
-    return CID.of(RAW, text.encode())
+    return CID.of(RAW, text.encode("utf-8", "surrogateescape"))
 
 
 def draft(name: str = "raft.mp4", **changes: object) -> ItemDraft:
