@@ -87,7 +87,7 @@ class Store:
     def shrink(self, pages: int = 10_000) -> int:
         """Give up to `pages` unused pages (4 KiB) back to the file system; returns how many bytes it gave."""
         before = self.size()
-        self._db.all(f"PRAGMA incremental_vacuum({int(pages)})")
+        self._db.vacuum(int(pages))
         return before - self.size()
 
     def size(self) -> int:

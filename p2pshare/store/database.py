@@ -94,6 +94,11 @@ class Database:
         row = self.first(sql, values)
         return int(row[0] or 0) if row else 0
 
+    def vacuum(self, pages: int) -> None:
+        """Give up to `pages` unused pages back to the file system. Not inside a transaction."""
+        with self._mapped():  # a script, because `execute` makes one step, and a step is one page
+            self._connection.executescript(f"PRAGMA incremental_vacuum({pages})")
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside is one durable transaction; inner ones are savepoints of the outermost.

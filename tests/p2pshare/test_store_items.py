@@ -94,7 +94,8 @@ def test_names_of_any_kind_come_back_and_are_searched(store: Store) -> None:
     assert names == [f"a/{strange}", f"b/{long}", "c/-- ; DROP TABLE items; '\"*.txt"]
     assert found(store, "drop table") == [names[2]]
     assert set(found(store, "caf ext:mp3")) == {strange, names[0]}
-    assert found(store, 'items"*') == [names[2]]
+    for hostile in ('"', 'items"*', "name:x", "a OR", "NEAR(", "*", "-", ""):
+        assert store.items.search(Query(words=(hostile,)), 5) == []
 
 
 @pytest.mark.parametrize("name", ["a\0b", "x" * 20_000, "\ud800"])
