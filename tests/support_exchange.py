@@ -196,6 +196,10 @@ class DictReader:
         self.blocks = blocks
         self.reads: list[bytes] = []
         self.failing: dict[bytes, Exception] = {}
+        self.suspected: list[CID] = []
+
+    def suspect(self, cid: CID) -> None:
+        self.suspected.append(cid)
 
     async def read(self, cid: CID) -> bytes:
         await trio.lowlevel.checkpoint()

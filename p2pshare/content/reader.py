@@ -97,6 +97,13 @@ class BlockReader:
             self._store.items.set_state(item_id, "ok")
         return worst
 
+    def suspect(self, cid: CID) -> None:
+        """Somebody says that this block was served wrong: the next read compares it with its CID whatever is known."""
+        for place in self._store.references.locate(cid.v1.binary):
+            self._verified.pop((place.file_id, place.offset), None)
+            if place.verified is not None:
+                self._store.references.set_verified(place.file_id, 0.0)
+
     def _find(self, cid: CID) -> bytes | LocalError | list[_Pending]:
         """The block, an error, or the places that a worker thread has to try."""
         if (inline := cid.inline) is not None:

@@ -31,6 +31,7 @@ from p2pshare_protocols.exchange_messages import (
 
 MAX_ANSWER_NODES: Final = 16_384  # blocks in one answer to NODES
 MAX_ANSWER_BYTES: Final = 16 << 20  # and their bytes
+_BREATH: Final = 16  # small blocks read without letting other tasks run: about 1 ms
 
 Wanted = Callable[[], bool]
 
@@ -39,6 +40,9 @@ class Reader(Protocol):
     """Reads own blocks, verified. Raises NotFound, SourceChanged, or another LocalError when the disk fails."""
 
     async def read(self, cid: CID) -> bytes: ...
+
+    def suspect(self, cid: CID) -> None:
+        """Compare the block with its CID when it is read next, whatever is known of its file."""
 
 
 @dataclass(slots=True)
@@ -105,6 +109,8 @@ class Answerer:
             total = 0
             async with self._turns:
                 while at < len(request.cids) and total < PIECE and wanted():
+                    if not at % _BREATH:
+                        await trio.lowlevel.checkpoint()  # reading what is in the page cache is none
                     block = await self._block(request.cids[at]) if spare is None else spare
                     size = block.value if isinstance(block, Mark) else len(block)
                     spare = block if total + size > MAX_PAYLOAD else None
@@ -147,6 +153,8 @@ class Answerer:
                     if binary in seen:
                         continue
                     seen.add(binary)
+                    if not len(seen) % _BREATH:
+                        await trio.lowlevel.checkpoint()
                     block = await self._node(binary, stack)
                     # One that does not fit is left out; asked for again, it comes first and fits.
                     if block is not None and total + len(block) <= MAX_PAYLOAD:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -51,7 +50,7 @@ class Limits:
 
 
 class ExchangeServer:
-    """Registers itself for the exchange protocol. `on_bad(cid)` is told which block a peer calls wrong."""
+    """Registers itself for the exchange protocol."""
 
     def __init__(
         self,
@@ -61,14 +60,13 @@ class ExchangeServer:
         *,
         partials: Partials | None = None,
         limits: Limits | None = None,
-        on_bad: Callable[[CID], None] | None = None,
     ) -> None:
         self.partials = partials if partials is not None else Partials()
         self._store = store
         self._limits = limits if limits is not None else Limits()
         self.answerer = Answerer(store, reader, self.partials, trio.CapacityLimiter(self._limits.reads))
         self._streams: Counter[str] = Counter()
-        self._on_bad = on_bad
+        self._reader = reader
         network.handle(PROTOCOL, self.serve)
 
     async def serve(self, stream: Stream) -> None:
@@ -105,8 +103,7 @@ class ExchangeServer:
 
     def bad(self, cid: CID, peer: str) -> None:
         _log.warning("peer %s says that block %s came wrong; it is verified anew", peer, cid)
-        if self._on_bad is not None:
-            self._on_bad(cid)
+        self._reader.suspect(cid)
 
     @property
     def limits(self) -> Limits:

@@ -169,13 +169,13 @@ async def test_a_cancelled_answer_still_ends_and_is_not_read(store: Store) -> No
         assert len(reader.reads) == 7
 
 
-async def test_a_bad_report_reaches_the_owner_and_is_limited(store: Store) -> None:
-    told: list[CID] = []
-    async with talking(store, DictReader(LEAVES), on_bad=told.append) as (stream, frames, _):
+async def test_a_bad_report_makes_the_reader_suspicious_and_is_limited(store: Store) -> None:
+    reader = DictReader(LEAVES)
+    async with talking(store, reader) as (stream, frames, _):
         await stream.send_all(x.encode(x.Bad(A[0])) * 17)
         with pytest.raises(trio.BrokenResourceError):
             await frames.header()
-    assert told == [CID.from_binary(A[0])] * 16
+    assert reader.suspected == [CID.from_binary(A[0])] * 16
 
 
 @pytest.mark.parametrize(
