@@ -57,22 +57,26 @@ class Cipher:
 
     def encrypt(self, plaintext: bytes, associated: bytes) -> bytes:
         """Ciphertext and tag, for the handshake's few short messages."""
-        return self._aead.encrypt(self._nonce(), plaintext, associated)
+        nonce = self._nonce()  # first: it may change the key
+        return self._aead.encrypt(nonce, plaintext, associated)
 
     def decrypt(self, ciphertext: bytes, associated: bytes) -> bytes:
+        nonce = self._nonce()
         try:
-            return self._aead.decrypt(self._nonce(), ciphertext, associated)
+            return self._aead.decrypt(nonce, ciphertext, associated)
         except InvalidTag:
             raise RemoteProtocolError("a Noise handshake message does not authenticate") from None
 
     def encrypt_into(self, plaintext: memoryview, out: memoryview) -> None:
         """Fill `out` (16 bytes longer than `plaintext`). They may begin at the same byte, not overlap otherwise."""
-        self._aead.encrypt_into(self._nonce(), plaintext, None, out)
+        nonce = self._nonce()
+        self._aead.encrypt_into(nonce, plaintext, None, out)
 
     def decrypt_into(self, ciphertext: memoryview, out: memoryview) -> None:
         """Fill `out` (16 bytes shorter than `ciphertext`), which may begin at the same byte."""
+        nonce = self._nonce()
         try:
-            self._aead.decrypt_into(self._nonce(), ciphertext, None, out)
+            self._aead.decrypt_into(nonce, ciphertext, None, out)
         except InvalidTag:
             raise RemoteProtocolError("a Noise record does not authenticate") from None
 
