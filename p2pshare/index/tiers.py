@@ -1,0 +1,118 @@
+"""The places to ask: the own catalogue and the connected peers. The DHT becomes a third one in a later issue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple, Protocol
+
+import trio
+
+from p2pshare.errors import RemoteError
+from p2pshare.index.client import IndexClient
+from p2pshare.index.rows import rows_of
+from p2pshare.net.api import Network
+from p2pshare.store import Store
+from p2pshare_protocols.index_messages import PROTOCOL, Row
+from p2pshare_protocols.query import Query
+
+_PEERS_AT_ONCE: Final = 32
+
+TierName = Literal["local", "peer", "dht"]
+
+
+class Question(NamedTuple):
+    """`limit`: rows wanted of each node; `timeout`: seconds for all of it."""
+
+    query: Query
+    limit: int
+    timeout: float
+
+
+class Hit(NamedTuple):
+    """One row that matches, and the peer that says it holds it."""
+
+    row: Row
+    holder: str
+    tier: TierName
+
+
+@dataclass(slots=True)
+class Answers:
+    """Where a tier puts what it finds. `nodes` that answered; `complete` while nothing is known to be left out."""
+
+    tier: TierName
+    hits: trio.MemorySendChannel[Hit]
+    nodes: int = 0
+    complete: bool = True
+
+    async def tell(self, row: Row, holder: str) -> None:
+        """Waits while the searcher is slow."""
+        await self.hits.send(Hit(row, holder, self.tier))
+
+
+class Tier(Protocol):
+    """A place to ask. Rows are checked and cleaned by the tier; what peers do wrong is not an error of the search."""
+
+    @property
+    def name(self) -> TierName: ...
+
+    async def ask(self, question: Question, answers: Answers) -> None:
+        """Tell `answers` everything, then return. Cancelled when the time is over. Raises LocalError only."""
+
+
+class CatalogueTier:
+    """Our own items and the files inside them."""
+
+    name: TierName = "local"
+
+    def __init__(self, store: Store, peer_id: str) -> None:
+        self._store = store
+        self._peer_id = peer_id
+
+    async def ask(self, question: Question, answers: Answers) -> None:
+        found = rows_of(self._store, question.query, question.limit, peer_id=self._peer_id, for_strangers=False)
+        answers.nodes += 1
+        answers.complete &= found.complete
+        for row in found.rows:
+            await answers.tell(row, self._peer_id)
+
+
+class PeerTier:
+    """The connected peers that speak /p2pshare/index/1.0.0, at most 32 at once."""
+
+    name: TierName = "peer"
+
+    def __init__(self, net: Network) -> None:
+        self._net = net
+        self._client = IndexClient(net)
+
+    async def ask(self, question: Question, answers: Answers) -> None:
+        peers = self._speakers()
+        if len(peers) > _PEERS_AT_ONCE:
+            # Not all fit at once: hung ones must not keep the others from being asked at all.
+            question = question._replace(timeout=question.timeout / 2)
+        places = trio.CapacityLimiter(_PEERS_AT_ONCE)
+        async with trio.open_nursery() as nursery:
+            for peer_id in peers:
+                nursery.start_soon(self._ask_one, peer_id, question, answers, places)
+
+    def _speakers(self) -> list[str]:
+        """Connected peers that speak the protocol; one that is not identified yet may."""
+        peers = dict.fromkeys(info.peer_id for info in self._net.peers())
+        spoken = {peer_id: self._net.protocols_of(peer_id) for peer_id in peers}
+        return [peer_id for peer_id, protocols in spoken.items() if PROTOCOL in protocols or not protocols]
+
+    async def _ask_one(self, peer_id: str, question: Question, answers: Answers, places: trio.CapacityLimiter) -> None:
+        async def tell(row: Row) -> None:
+            await answers.tell(row, peer_id)
+
+        query, limit, timeout = question
+        async with places:
+            try:
+                complete = await self._client.ask(peer_id, query, tell, limit=limit, timeout=timeout)
+            except RemoteError:
+                # A peer that turns out not to speak the protocol has nothing to leave out.
+                answers.complete &= PROTOCOL not in self._net.protocols_of(peer_id)
+                return
+        answers.nodes += 1
+        answers.complete &= complete
