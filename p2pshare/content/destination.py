@@ -1,0 +1,351 @@
+"""Where a fetch writes: NAME.part beside its final name, then one rename. A stranger's names never lead elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from typing import Final, Self
+
+from p2pshare.content.layout import lay_out, link_stays_inside, part_name
+from p2pshare.content.syscalls import preallocate, rename_new, sync_all, syncfs
+from p2pshare.content.tree import Descriptors, SafePath, Tree
+from p2pshare.errors import DiskFull, Exists, LocalError, NotFound, PermissionDenied, from_os_error
+from p2pshare.store import SourceFile
+from p2pshare_protocols.dagplan import Entry
+from p2pshare_protocols.text import clean, safe_filename
+
+_PREALLOCATED: Final = 1 << 20  # bytes; smaller files get their room as they are written
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_HINTS: Final[dict[type[LocalError], str]] = {
+    Exists: "--overwrite replaces it, -o chooses another name",
+    PermissionDenied: "choose another place with -o",
+    DiskFull: "make room, or choose another disk with -o; the job goes on from where it stopped",
+    NotFound: "make the directory first, or choose another place with -o",
+}
+
+
+def target_of(path: str, name: str) -> str:
+    """Where a fetch to `path` ends: in an existing directory (or a path that ends in "/") under the item's name."""
+    if path.endswith("/") or os.path.isdir(path):
+        return os.path.join(path, safe_filename(name))
+    return path
+
+
+def check_target(path: str, *, overwrite: bool) -> None:
+    """Say early, before anything is asked of the network, that a fetch to `path` cannot end well.
+
+    Raises Exists, NotFound or PermissionDenied.
+    """
+    with _mapped(f"write {path}"):
+        parent = os.path.dirname(path) or "."
+        if not os.path.isdir(parent):
+            raise NotADirectoryError(20, "its directory is not there", path)
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise PermissionError(13, f"{parent} cannot be written", path)
+        if os.path.lexists(path) and not overwrite:
+            raise FileExistsError(17, "it is there already", path)
+
+
+class Destination:
+    """One fetch's files, by their number in `entries`. Synchronous; `write`, `read` may be called by several threads.
+
+    Every method raises LocalError kinds only: disk-full, permission, exists, not-found, failed.
+    """
+
+    def __init__(self, path: str, entries: Sequence[Entry], *, overwrite: bool, part: str | None) -> None:
+        self.path = path
+        self.skipped: list[dict[str, str]] = []
+        self._entries = entries
+        self._overwrite = overwrite
+        self._single = len(entries) == 1 and not entries[0].path and entries[0].kind != "directory"
+        self._descriptors = Descriptors()
+        self._dirty: set[int] = set()
+        self._made: set[int] = set()
+        self._finished = False
+        directory, self._name = os.path.split(path)
+        with _mapped(f"write {path}"), contextlib.ExitStack() as undo:
+            self._parent = os.open(directory or ".", _DIRECTORY)
+            undo.callback(os.close, self._parent)
+            if not overwrite and self._exists(self._name):
+                raise FileExistsError(17, "it is there already", path)
+            self._part = part or self._free_part()
+            self._resumed = part is not None and self._exists(part)
+            self._check_room()
+            if self._single:
+                self._tree = Tree(os.dup(self._parent))
+                self._paths: list[SafePath] = [(self._part,)]
+            else:
+                self._tree = self._open_tree()
+                self._paths = lay_out([entry.path for entry in entries], fold=self._folds())
+            undo.pop_all()
+
+    @classmethod
+    def open(cls, path: str, entries: Sequence[Entry], *, overwrite: bool = False, part: str | None = None) -> Self:
+        """Begin to write `entries` (of a Plan, or some of them) to the absolute `path`, whose directory is there.
+
+        `part` is what `part_name` said before a restart: files written then are kept.
+        """
+        if not entries:
+            raise NotFound("there is nothing to write")
+        return cls(path, entries, overwrite=overwrite, part=part)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def part_name(self) -> str:
+        """The name, in the destination's directory, under which all is written until `finish`. Keep it to resume."""
+        return self._part
+
+    @property
+    def resumed(self) -> bool:
+        """Whether there is something of an earlier run. When not, no record of what was written holds any more."""
+        return self._resumed
+
+    def path_of(self, index: int) -> str:
+        """The absolute path of an entry: below NAME.part, and after `finish` below NAME."""
+        base = os.path.join(os.path.dirname(self.path), self._name if self._finished else self._part)
+        return base if self._single else os.path.join(base, *self._paths[index])
+
+    def source_file(self, index: int) -> SourceFile:
+        """A file as the catalogue refers to it, as it is now."""
+        with _mapped(f"read {self.path_of(index)}"):
+            status = os.stat(self.path_of(index), follow_symlinks=False)
+        return SourceFile(self.path_of(index), status.st_size, status.st_ino, status.st_mtime_ns)
+
+    def write(self, index: int, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write file bytes that were verified. The file is made on the first call; b"" makes an empty one."""
+        with _mapped(f"write {self.path_of(index)}"):
+            if index not in self._made:
+                self._make(index)
+            with self._borrow(index) as descriptor:
+                done = 0
+                while done < len(data):
+                    done += os.pwrite(descriptor, memoryview(data)[done:], offset + done)
+            self._dirty.add(index)
+
+    def read(self, index: int, offset: int, length: int) -> bytes:
+        """Bytes written before; shorter at the end of the file, empty when it is not there."""
+        with _mapped(f"read {self.path_of(index)}"):
+            try:
+                with self._borrow(index) as descriptor:
+                    return os.pread(descriptor, length, offset)
+            except FileNotFoundError:
+                return b""
+
+    def sync(self) -> None:
+        """Make everything written so far durable: before anything is recorded that relies on it."""
+        dirty, self._dirty = self._dirty, set()
+        try:
+            with _mapped(f"write {self.path}"), contextlib.ExitStack() as stack:
+                if len(dirty) > 16:
+                    syncfs(self._tree.root)
+                else:
+                    sync_all([stack.enter_context(self._borrow(index)) for index in dirty], self._tree.root)
+        except BaseException:
+            self._dirty |= dirty
+            raise
+
+    def finish(self) -> str:
+        """Make what is not there yet (empty files, directories, links), apply modes and times, rename. The final path.
+
+        Links that would lead out of the tree are left out and told in `skipped`.
+        """
+        with _mapped(f"write {self.path}"):
+            for index, entry in enumerate(self._entries):
+                self._complete(index, entry)
+            self._descriptors.close()
+            for index in range(len(self._entries) - 1, -1, -1):  # a directory after what it holds
+                self._adorn(index, self._entries[index])
+            syncfs(self._tree.root) if len(self._entries) > 1 else self._sync_single()
+            self._rename()
+            os.fsync(self._parent)
+        self._finished = True
+        return self.path
+
+    def abandon(self) -> None:
+        """Delete what was written: for a fetch that was cancelled."""
+        self.close()
+        part = os.path.join(os.path.dirname(self.path), self._part)
+        with contextlib.suppress(OSError):
+            if self._single:
+                os.unlink(part)
+            else:
+                shutil.rmtree(part)
+
+    def close(self) -> None:
+        """Close all descriptors; what was written stays. Safe to call twice."""
+        self._descriptors.close()
+        if self._parent >= 0:
+            self._tree.close()
+            os.close(self._parent)
+            self._parent = -1
+
+    def _borrow(self, index: int) -> contextlib.AbstractContextManager[int]:
+        return self._descriptors.borrow(index, self._tree, self._paths[index], os.O_RDWR)
+
+    def _exists(self, name: str) -> bool:
+        try:
+            os.stat(name, dir_fd=self._parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _free_part(self) -> str:
+        """A name that nothing has: what somebody else left there is never ours to write into."""
+        return next(name for number in range(10_000) if not self._exists(name := part_name(self._name, number)))
+
+    def _check_room(self) -> None:
+        needed = sum(entry.size or 0 for entry in self._entries)
+        status = os.fstatvfs(self._parent)
+        room = status.f_bavail * status.f_frsize
+        if needed > room and not self._resumed:
+            raise DiskFull(f"{self.path} needs {needed} bytes, and its disk has {room} left", hint=_HINTS[DiskFull])
+
+    def _open_tree(self) -> Tree:
+        if not self._resumed:
+            os.mkdir(self._part, 0o777, dir_fd=self._parent)
+        return Tree(os.open(self._part, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self._parent))
+
+    def _folds(self) -> bool:
+        """Whether the file system here takes names for one that differ in case or composition: by trying."""
+        if len(self._entries) < 3:
+            return False
+        name = ".p2pshare-Probe-\u00e9"
+        os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=self._tree.root))
+        try:
+            os.stat(".p2pshare-probe-e\u0301", dir_fd=self._tree.root)
+        except FileNotFoundError:
+            return False
+        else:
+            return True
+        finally:
+            os.unlink(name, dir_fd=self._tree.root)
+
+    def _make(self, index: int) -> None:
+        """Make a file with its room; take it as it is when an earlier run made it."""
+        path, size = self._paths[index], self._entries[index].size
+        if not self._single:
+            self._tree.make_directories(path[:-1])
+        try:
+            descriptor = self._tree.open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            if not self._resumed:
+                raise
+            descriptor = self._tree.open_file(path, os.O_RDWR)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise FileExistsError(17, "it is not a file", path[-1])
+            if size is not None and size >= _PREALLOCATED and status.st_size != size:
+                preallocate(descriptor, size)
+        finally:
+            os.close(descriptor)
+        self._made.add(index)
+
+    def _complete(self, index: int, entry: Entry) -> None:
+        path = self._paths[index]
+        if entry.kind == "directory":
+            self._tree.make_directories(path)
+        elif entry.kind == "symlink":
+            self._link(path, entry)
+        else:
+            if index not in self._made:
+                self._make(index)
+            if entry.size is not None:
+                with self._borrow(index) as descriptor:
+                    if os.fstat(descriptor).st_size != entry.size:
+                        os.ftruncate(descriptor, entry.size)
+
+    def _link(self, path: SafePath, entry: Entry) -> None:
+        if not link_stays_inside(entry.path, entry.target):
+            where = clean(b"/".join(entry.path), limit=1000)
+            reason = f"a symbolic link that leads out of the directory, to {clean(entry.target)}"
+            self.skipped.append({"path": where, "reason": reason})
+            return
+        self._tree.make_directories(path[:-1])
+        with self._tree.opened(path[:-1]) as parent, contextlib.suppress(FileExistsError):
+            os.symlink(entry.target.decode("utf-8", "surrogateescape"), path[-1], dir_fd=parent)
+
+    def _adorn(self, index: int, entry: Entry) -> None:
+        """Mode (permission bits only, the owner always may) and mtime, when the DAG has them."""
+        path = self._paths[index]
+        root = not path
+        if entry.kind == "symlink" or (entry.mode is None and entry.mtime is None):
+            return
+        flags = os.O_RDONLY | (os.O_DIRECTORY if entry.kind == "directory" else 0)
+        descriptor = os.dup(self._tree.root) if root else self._tree.open_file(path, flags)
+        try:
+            owner = 0o700 if entry.kind == "directory" else 0o600
+            if entry.mode is not None:
+                os.fchmod(descriptor, entry.mode & 0o777 | owner)
+            if entry.mtime is not None:
+                when = entry.mtime.seconds * 1_000_000_000 + entry.mtime.nanoseconds
+                os.utime(descriptor, ns=(when, when))
+        except OverflowError:
+            pass  # a time that this system cannot express
+        finally:
+            os.close(descriptor)
+
+    def _sync_single(self) -> None:
+        if not self._single:
+            os.fsync(self._tree.root)
+        elif self._entries[0].kind == "file":
+            descriptor = self._tree.open_file(self._paths[0], os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _rename(self) -> None:
+        if self._single and self._entries[0].kind == "symlink" and self.skipped:
+            raise LocalError(f"{self.path} is not made: {self.skipped[0]['reason']}", kind="blocked")
+        old = self._step_aside() if self._overwrite else None
+        try:
+            if self._single:
+                rename_new(self._part, self._name, directory=self._parent)
+            else:
+                if self._exists(self._name):
+                    raise FileExistsError(17, "it is there already", self.path)
+                os.rename(self._part, self._name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+        except BaseException:
+            if old is not None:
+                os.rename(old, self._name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+            raise
+        if old is not None:
+            self._remove(old)
+
+    def _step_aside(self) -> str | None:
+        """Move what is to be replaced to a free name; a directory is replaced by a directory only."""
+        if not self._exists(self._name):
+            return None
+        status = os.stat(self._name, dir_fd=self._parent, follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode) and self._single:
+            raise IsADirectoryError(21, "it is a directory", self.path)
+        old = next(n for i in range(10_000) if not self._exists(n := part_name(self._name + ".replaced", i)))
+        os.rename(self._name, old, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+        return old
+
+    def _remove(self, name: str) -> None:
+        status = os.stat(name, dir_fd=self._parent, follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            shutil.rmtree(name, dir_fd=self._parent)
+        else:
+            os.unlink(name, dir_fd=self._parent)
+
+
+@contextlib.contextmanager
+def _mapped(doing: str) -> Iterator[None]:
+    """Map OSErrors at the edge, with what to do about each."""
+    try:
+        yield
+    except OSError as error:
+        mapped = from_os_error(error, doing)
+        mapped.hint = _HINTS.get(type(mapped), "")
+        raise mapped from error

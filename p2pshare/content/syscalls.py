@@ -1,0 +1,67 @@
+"""What the operating system offers and Python's `os` does not wrap. The place for what depends on the platform."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+from collections.abc import Iterable
+
+
+def preallocate(descriptor: int, size: int) -> None:
+    """Give a file its room at once, so that a full disk shows before the work. Raises OSError (ENOSPC, EFBIG)."""
+    if size <= 0:
+        return
+    allocate = getattr(os, "posix_fallocate", None)
+    if allocate is not None:
+        try:
+            allocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
+                raise
+        else:
+            return
+    os.ftruncate(descriptor, size)
+
+
+def sync_all(descriptors: Iterable[int], anywhere: int) -> None:
+    """Make what was written durable: file by file when they are few, else the file system that `anywhere` is on."""
+    few = list(descriptors)
+    if len(few) > 16 and _syncfs(anywhere):
+        return
+    for descriptor in few:
+        os.fsync(descriptor)
+
+
+def syncfs(descriptor: int) -> None:
+    """Make everything on the descriptor's file system durable (Linux; elsewhere all file systems)."""
+    if not _syncfs(descriptor):
+        os.sync()
+
+
+def _syncfs(descriptor: int) -> bool:
+    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if call is None:
+        return False
+    if call(descriptor) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return True
+
+
+def rename_new(source: str, target: str, *, directory: int) -> None:
+    """Rename a file within a directory, never over something. Raises FileExistsError when `target` is there."""
+    try:
+        os.link(source, target, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
+            raise
+    else:
+        os.unlink(source, dir_fd=directory)
+        return
+    # A file system without hard links (FAT, some of FUSE): a gap between looking and renaming is left there.
+    with contextlib.suppress(FileNotFoundError):
+        os.stat(target, dir_fd=directory, follow_symlinks=False)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+    os.rename(source, target, src_dir_fd=directory, dst_dir_fd=directory)
