@@ -17,7 +17,7 @@ buffer). Non-goals: when to grant how much window (the driver's `grow`), clocks,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from p2pshare_protocols.errors import LocalProtocolError, RemoteProtocolError
 from p2pshare_protocols.yamux_events import (
@@ -94,7 +94,7 @@ class Counts:
     inbound: int = 0
     outbound: int = 0
     unacknowledged: int = 0
-    refused: int = field(default=0)
+    refused: int = 0
 
 
 class Yamux:
