@@ -42,6 +42,12 @@ class Blocks:
             [(owner, cid) for cid in cids],
         )
 
+    def adopt(self, old: int, new: int) -> None:
+        """Give all blocks of one owner to another."""
+        with self._db.transaction():
+            self._db.execute("UPDATE OR IGNORE item_blocks SET item = ? WHERE item = ?", (new, old))
+            self._db.execute("DELETE FROM item_blocks WHERE item = ?", (old,))
+
     def get(self, cid: bytes) -> bytes | None:
         row = self._db.first("SELECT data FROM blocks WHERE cid = ?", (cid,))
         return None if row is None else bytes(row[0])

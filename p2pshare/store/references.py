@@ -134,6 +134,12 @@ class References:
         """Let a further item own a file that is already known: re-sharing without reading it."""
         self._db.execute("INSERT OR IGNORE INTO item_files VALUES (?, ?)", (item_id, file_id))
 
+    def adopt(self, old: int, new: int) -> None:
+        """Give all files of one owner to another. A share in progress owns its files as minus its job's number."""
+        with self._db.transaction():
+            self._db.execute("UPDATE OR IGNORE item_files SET item = ? WHERE item = ?", (new, old))
+            self._db.execute("DELETE FROM item_files WHERE item = ?", (old,))
+
     def locate(self, cid: bytes) -> list[Located]:
         """All places (at most 16) of a chunk, most lately verified first; empty when there is none.
 
