@@ -35,6 +35,7 @@ class JobHandle:
         self.intent: Intent = ""  # why the runner is being cancelled; "" also when the daemon stops
         self._extra: dict[str, Any] = {}
         self._dirty = trio.Event()
+        self._unwritten = False
         self._written = -DURABLE_INTERVAL
 
     def progress(self, bytes: int, total: int | None = None, **extra: Any) -> None:
@@ -75,14 +76,15 @@ class JobHandle:
             await trio.sleep(EVENT_INTERVAL)
 
     def flush(self, *, durable: bool) -> None:
-        """Emit progress that nobody has heard of yet. A full disk is no reason to end a job's reporting."""
-        if not self._dirty.is_set():
-            return
-        self._dirty = trio.Event()
-        body = {"event": "progress", "job": self.id, "bytes": self.bytes, "total": self.total}
+        """Tell, and with `durable` also write, what is new. A full disk is no reason to end a job's reporting."""
         try:
-            self._store.events.transient("jobs", {**self._extra, **body, "reason": self.reason_text})
-            if durable:
+            if self._dirty.is_set():
+                self._dirty = trio.Event()
+                self._unwritten = True
+                body = {"event": "progress", "job": self.id, "bytes": self.bytes, "total": self.total}
+                self._store.events.transient("jobs", {**self._extra, **body, "reason": self.reason_text})
+            if durable and self._unwritten:
+                self._unwritten = False
                 self._written = trio.current_time()
                 self._store.jobs.note_progress(self.id, self.bytes, self.total, self.reason_text)
         except P2PShareError as error:

@@ -137,11 +137,13 @@ class JobManager:
         job_id = run.handle.id
         try:
             self._record(job_id, "running")
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(run.handle.pump)
-                state, outcome = await self._outcome(kind, run)
-                nursery.cancel_scope.cancel()
-            run.handle.flush(durable=True)
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(run.handle.pump)
+                    state, outcome = await self._outcome(kind, run)
+                    nursery.cancel_scope.cancel()
+            finally:
+                run.handle.flush(durable=True)
             if state == "cancelled" and kind.discard is not None:
                 await self._discard(kind.discard, self._store.jobs.get(job_id))
             self._record(job_id, state, outcome)

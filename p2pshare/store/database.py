@@ -180,6 +180,13 @@ class Database:
         if self._depth:
             self._on_rollback.append(hook)
 
+    def _no_room(self) -> bool:
+        try:
+            room = os.statvfs(self.path.parent)
+        except OSError:
+            return False
+        return room.f_bavail * room.f_frsize < _NO_ROOM
+
     @contextlib.contextmanager
     def _mapped(self) -> Iterator[None]:
         try:
@@ -190,7 +197,8 @@ class Database:
     def _map(self, error: Exception) -> LocalError:
         """SQLite's result codes (sqlite.org/rescode.html) as our kinds; a full disk gives the ballast up."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in _FULL_ERRNOS:
+        full = code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in _FULL_ERRNOS
+        if full or (code == sqlite3.SQLITE_IOERR and self._no_room()):
             freed = self._ballast is not None and self._ballast.release()
             hint = "remove something: `p2pshare unshare` works now" if freed else "free some room on this disk"
             return DiskFull(f"the disk that holds {self.path.name} is full", hint=hint)
@@ -209,6 +217,7 @@ class Database:
         return LocalError(f"{self.path.name} could not be used: {error}")
 
 
+_NO_ROOM = 1 << 20  # bytes; SQLite says "disk I/O error" when its -shm file cannot grow (SQLITE_IOERR_SHMSIZE)
 _FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 
 

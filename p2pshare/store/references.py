@@ -163,9 +163,9 @@ class References:
         return self._db.first(sql, (cid,)) is not None
 
     def set_verified(self, file_id: int, when: float) -> None:
-        """A whole file was compared with its chunks' CIDs at `when`. Not synced by itself."""
+        """A whole file was compared with its chunks' CIDs at `when`; 0.0 asks for it anew. Not synced by itself."""
         with self._db.relaxed():
-            self._db.execute("UPDATE files SET verified = ?, state = 'ok' WHERE id = ?", (when, file_id))
+            self._db.execute("UPDATE files SET verified = ? WHERE id = ?", (when, file_id))
 
     def mark_file(self, file_id: int, state: ItemState) -> None:
         """Note what became of a file; the items that own it take the same state."""

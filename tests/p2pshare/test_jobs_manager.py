@@ -312,6 +312,26 @@ async def test_progress_is_told_five_times_a_second_and_written_once(
     assert len(store.events.since(0)) == 3  # queued, running, done: progress is not kept
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_the_last_progress_is_in_the_catalogue_however_it_ends(
+    store: Store, autojump_clock: MockClock, stopped: bool
+) -> None:
+    async def runner(job: JobHandle) -> None:
+        job.progress(1, 10)
+        await trio.sleep(0.3)
+        job.progress(7, 10)  # told at once, but within a second of the last write
+        await trio.sleep(0.3)
+        if stopped:
+            await trio.sleep_forever()
+
+    async with JobManager(store) as jobs:
+        jobs.register("fetch", runner)
+        job = jobs.start("fetch", {})
+        await trio.sleep(0.9)
+    assert store.jobs.get(job.id).state == ("running" if stopped else "done")
+    assert store.jobs.get(job.id).bytes == 7
+
+
 async def test_a_changed_reason_is_told_without_progress(store: Store, autojump_clock: MockClock) -> None:
     gate = trio.Event()
 

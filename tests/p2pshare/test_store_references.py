@@ -8,6 +8,7 @@ import pytest
 
 from p2pshare.errors import LocalError, UsageError
 from p2pshare.store import Item, Located, Store, open_store
+from p2pshare_protocols.query_model import Query
 from tests.support_store import draft, raw_cid, source
 
 
@@ -171,6 +172,7 @@ def test_a_worker_thread_reads_over_a_connection_of_its_own(store: Store, item: 
         try:
             seen.append(reader.references.locate(A)[0].path)
             seen.append(reader.blocks.get(B))
+            seen.append(reader.search(Query(words=("raft",)))[0].item_id)
             with pytest.raises(LocalError):
                 reader.blocks.put_many(None, [(C, b"c")])
         finally:
@@ -179,4 +181,4 @@ def test_a_worker_thread_reads_over_a_connection_of_its_own(store: Store, item: 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == ["/home/me/raft.mp4", b"b"]
+    assert seen == ["/home/me/raft.mp4", b"b", item.id]
