@@ -43,9 +43,20 @@ class Link:
 
 
 def format_link(
-    cid: CID, name: str = "", *, path: Iterable[str] = (), addresses: Iterable[str] = (), key: bytes | None = None
+    target: CID | Link,
+    name: str = "",
+    *,
+    path: Iterable[str] = (),
+    addresses: Iterable[str] = (),
+    key: bytes | None = None,
 ) -> str:
-    """The link to paste. At most 8 addresses go into it. Raises ValueError when a path has no name before it."""
+    """The link to paste, of a Link as it stands or of a CID with the rest as arguments.
+
+    At most 8 addresses go into it. Raises ValueError when a path has no name before it.
+    """
+    if isinstance(target, Link):
+        return format_link(target.cid, target.name, path=target.path, addresses=target.addresses, key=target.key)
+    cid = target
     components = [name, *path] if name else list(path)
     if components and not name:
         raise ValueError("a link with a path needs the item's name")

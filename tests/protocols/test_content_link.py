@@ -30,6 +30,7 @@ def test_golden_links(text: str, link: Link) -> None:
     assert parse_link(text) == link
     made = format_link(link.cid, link.name, path=link.path, addresses=link.addresses, key=link.key)
     assert made == text
+    assert format_link(link) == text
 
 
 @pytest.mark.parametrize(
