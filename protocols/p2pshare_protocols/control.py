@@ -181,7 +181,9 @@ class MessageReader:
             return None
         except (ValueError, msgpack.UnpackException, RecursionError, TypeError) as error:
             raise RemoteProtocolError(f"not msgpack: {str(error)[:100] or type(error).__name__}") from error
-        self._unpacked = self._unpacker.tell()
+        begun, self._unpacked = self._unpacked, self._unpacker.tell()
+        if self._unpacked - begun > self._max:
+            raise self._too_long()
         if not isinstance(tree, dict):
             raise RemoteProtocolError("not a msgpack map")
         _check_tree(tree)

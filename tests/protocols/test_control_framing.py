@@ -94,7 +94,7 @@ def test_a_bad_line_costs_that_line_only(line):
 
 
 @pytest.mark.parametrize("framing", [Framing.JSON, Framing.MSGPACK])
-@pytest.mark.parametrize("size", [2000, 100_000])
+@pytest.mark.parametrize("size", [1000, 2000, 100_000])
 def test_a_message_over_the_bound_is_final(framing, size):
     data = control.encode(framing, {"a": ["x" * 100] * (size // 100)})
     reader = MessageReader(framing, max_message=1000)
