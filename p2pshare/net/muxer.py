@@ -221,8 +221,7 @@ class Muxer:
         try:
             while not self._peer_left and (views := await self.session.receive_views()):
                 for view in views:
-                    for event in self._machine.receive(view):
-                        self._on_event(event)
+                    self._on_events(self._machine.receive(view))
                 if self._machine.has_control:
                     self._poke()
             if not self._machine.went_away and not self._ended:
@@ -308,6 +307,14 @@ class Muxer:
 
     # Events of the machine.
 
+    def _on_events(self, events: list[Event]) -> None:
+        for event in events:
+            self._on_event(event)
+        # Only now: the machine is ahead of its events, and the end of a stream may be followed by its reset.
+        for event in events:
+            if isinstance(event, Finished | WasReset) and event.stream in self._streams:
+                self._settle(self._streams[event.stream])
+
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Received):
             self._on_received(event)
@@ -326,7 +333,6 @@ class Muxer:
                 stream.end()
             elif isinstance(event, WasReset):
                 stream.break_off("the stream was reset by the peer", keep=False)
-            self._settle(stream)
 
     def _on_received(self, event: Received) -> None:
         stream = self._streams.get(event.stream)

@@ -12,7 +12,17 @@ import trio.testing
 from p2pshare.errors import QuotaExceeded
 from p2pshare.net.muxer import INITIAL_WINDOW, Muxer, MuxerLimits, MuxStream, ReceiveBudget
 from p2pshare.net.session import Session
-from p2pshare_protocols.yamux_frames import DATA, GO_AWAY, PROTOCOL_ERROR, SYN, WINDOW_UPDATE, frame, unpack_from
+from p2pshare_protocols.yamux_frames import (
+    DATA,
+    FIN,
+    GO_AWAY,
+    PROTOCOL_ERROR,
+    RST,
+    SYN,
+    WINDOW_UPDATE,
+    frame,
+    unpack_from,
+)
 from tests.support_session import muxers, open_muxers, secured, socket_pair, stream_pair
 
 MIB = 1 << 20
@@ -142,6 +152,28 @@ async def test_a_stream_that_is_cut_never_looks_ended(cut: Callable[[MuxStream],
                 await far.send_all(b"x")
             other, _ = await stream_pair(left, right)  # the connection goes on
             await other.send_all(b"x")
+
+
+async def test_an_end_and_a_reset_in_one_record_break_the_sender() -> None:
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            right, alice = await raw_peer(nursery)
+            await alice.send([frame(WINDOW_UPDATE, SYN, 1, 0) + frame(DATA, 0, 1, 5) + b"whole"])
+            stream = await right.accept_stream()
+            await trio.testing.wait_all_tasks_blocked()
+            async with trio.open_nursery() as sending:
+
+                async def send() -> None:
+                    with pytest.raises(trio.BrokenResourceError):
+                        await stream.send_all(bytes(2 * INITIAL_WINDOW))
+
+                sending.start_soon(send)
+                await trio.testing.wait_all_tasks_blocked()
+                await alice.send([frame(WINDOW_UPDATE, FIN, 1, 0) + frame(WINDOW_UPDATE, RST, 1, 0)])
+            assert await read_all(stream) == b"whole"
+            assert right.stream_count == 0
+            nursery.cancel_scope.cancel()
+        await alice.abort()
 
 
 async def test_a_lost_connection_breaks_its_streams_but_not_what_was_finished() -> None:
