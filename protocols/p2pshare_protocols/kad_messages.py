@@ -15,8 +15,8 @@ from .errors import RemoteProtocolError
 
 MAX_MESSAGE = 256 * 1024
 """Bytes. go-libp2p allows 4 MiB; 20 closer peers and 100 providers with 16 addresses each stay below 128 KiB."""
-MAX_KEY = 128
-"""Bytes. A multihash of SHA-512 has 66; "/pk/" and "/ipns/" keys have at most 46."""
+MAX_KEY = 160
+"""Bytes. A multihash of SHA-512 has 66, the longest identity multihash of `cid` 131."""
 MAX_VALUE = 64 * 1024
 MAX_CLOSER = 20
 """Peers taken from a reply: the k of the specification. What follows is not even parsed."""

@@ -98,7 +98,7 @@ def test_bad_peers_and_addresses_are_left_out_and_the_rest_is_kept() -> None:
 
 @pytest.mark.parametrize(
     "binary",
-    ["08", "0806", "12ff", "12", "1202aa", "0b", "0c", "02", "ff" * 20, "1281" + "01" + "00" * 129, "0800" * 4097],
+    ["08", "0806", "12ff", "12", "1202aa", "0b", "0c", "02", "ff" * 20, "12a101" + "00" * 161, "0800" * 4097],
 )
 def test_bad_bytes_are_refused(binary: str) -> None:
     with pytest.raises(RemoteProtocolError):

@@ -1,0 +1,40 @@
+"""Which addresses are taken from whom, and told to whom: private ones stay among those who share the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from p2pshare.net.api import Network
+from p2pshare_protocols import multiaddr
+
+MAX_ADDRESSES = 16
+
+
+class Addresses:
+    def __init__(self, net: Network, *, allow_private: bool) -> None:
+        self._net = net
+        self._allow_private = allow_private
+
+    def seen_at(self, peer_id: str) -> str | None:
+        """The address at the other end of the connection to a peer, or None when there is none."""
+        return next((peer.address for peer in self._net.peers() if peer.peer_id == peer_id), None)
+
+    def shares_network(self, peer_id: str) -> bool:
+        """Whether private addresses mean the same to a peer as to us, as far as can be told."""
+        if not self._allow_private:
+            return False
+        address = self.seen_at(peer_id)
+        return address is not None and multiaddr.is_private(address)
+
+    def usable(self, addresses: Iterable[str], *, private: bool) -> tuple[str, ...]:
+        """Each once, at most 16, private ones only with `private`."""
+        kept = (address for address in addresses if private or not multiaddr.is_private(address))
+        return tuple(dict.fromkeys(kept))[:MAX_ADDRESSES]
+
+    def own(self, *, private: bool) -> tuple[str, ...]:
+        """Our own, without the /p2p suffix."""
+        return self.usable((multiaddr.split_peer(text)[0] for text in self._net.addresses()), private=private)
+
+    def known(self, peer_id: str, stored: Iterable[str], *, private: bool) -> tuple[str, ...]:
+        """What we know now and what was stored, as it may be told."""
+        return self.usable((*self._net.addresses_of(peer_id), *stored), private=private)

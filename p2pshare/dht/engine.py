@@ -1,0 +1,219 @@
+"""The DHT as the daemon uses it: provide, find providers, find a peer; and what it does on its own."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Literal
+
+import trio
+
+from p2pshare.dht.addresses import Addresses
+from p2pshare.dht.api import DHT, Provider, Receipt
+from p2pshare.dht.kad import Kad
+from p2pshare.dht.lines import HARD_LIMIT
+from p2pshare.dht.records import Records
+from p2pshare.dht.server import Server
+from p2pshare.dht.upkeep import Upkeep
+from p2pshare.errors import P2PShareError
+from p2pshare.net.api import Network
+from p2pshare.store import Store
+from p2pshare_protocols import peerid
+from p2pshare_protocols.cid import CID
+from p2pshare_protocols.kad_keys import Contact
+from p2pshare_protocols.kad_messages import Connection, Kind, Message, Peer
+
+Role = Literal["server", "client"]
+Mode = Literal["auto", "server", "client"]
+
+OURS = "/p2pshare/kad/1.0.0"
+IPFS = "/ipfs/kad/1.0.0"
+MAX_FOUND = 1000
+"""Providers given out by one search."""
+PROVIDES = 8
+"""Provides at the same time; each has up to ten questions in flight."""
+STORE_PATHS = 2
+
+
+class Engine(DHT):
+    """All networks as one. Made by `open_dht`."""
+
+    def __init__(
+        self,
+        net: Network,
+        kads: Sequence[Kad],
+        records: Records,
+        addresses: Addresses,
+        role: Role,
+    ) -> None:
+        self._net = net
+        self._kads = kads
+        self._records = records
+        self._addresses = addresses
+        self._role = role
+        self._provides = trio.CapacityLimiter(PROVIDES)
+
+    async def provide(self, cid: CID) -> Receipt:
+        """Store that we hold `cid` at the nodes nearest to it, and read it back from each of them.
+
+        Receipt(0, 0) at once when no node is known. Takes a lookup and two more round trips. Never raises for what
+        peers do: the receipt says it.
+        """
+        key = cid.multihash
+        receipts: list[Receipt] = []
+
+        async def one(kad: Kad) -> None:
+            receipts.append(await self._provide_on(kad, key))
+
+        async with self._provides, trio.open_nursery() as nursery:
+            for kad in self._kads:
+                nursery.start_soon(one, kad)
+        receipt = Receipt(sum(r.stored for r in receipts), sum(r.asked for r in receipts))
+        self._records.add_own(key, self._addresses.own(private=True), found=receipt.stored > 0)
+        return receipt
+
+    async def _provide_on(self, kad: Kad, key: bytes) -> Receipt:
+        if not len(kad.table):
+            await trio.lowlevel.checkpoint()
+            return Receipt(0, 0)
+        lookup = await kad.look_up(Message(Kind.FIND_NODE, key=key), paths=STORE_PATHS)
+        region = lookup.region()
+        stored = 0
+
+        async def store_at(contact: Contact) -> None:
+            nonlocal stored
+            if await self._store_at(kad, contact, key):
+                stored += 1
+
+        async with trio.open_nursery() as nursery:
+            for contact in region:
+                nursery.start_soon(store_at, contact)
+        return Receipt(stored, len(region))
+
+    async def _store_at(self, kad: Kad, contact: Contact, key: bytes) -> bool:
+        """Tell one node, then ask it: the line keeps the order, so its answer says whether it kept the record."""
+        private = self._addresses.shares_network(contact.peer_id)
+        own = Peer(self._net.peer_id, self._addresses.own(private=private), Connection.CONNECTED)
+        try:
+            await kad.lines.tell(contact.peer_id, Message(Kind.ADD_PROVIDER, key=key, providers=(own,)))
+            answer = await kad.ask(contact.peer_id, Message(Kind.GET_PROVIDERS, key=key))
+        except P2PShareError:
+            return False
+        return any(peer.peer_id == self._net.peer_id for peer in answer.providers)
+
+    def find_providers(self, cid: CID) -> AbstractAsyncContextManager[AsyncIterator[Provider]]:
+        return self._find_providers(cid.multihash)
+
+    @asynccontextmanager
+    async def _find_providers(self, key: bytes) -> AsyncIterator[AsyncIterator[Provider]]:
+        send, receive = trio.open_memory_channel[Provider](MAX_FOUND)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._search, key, send)
+            with receive:
+                yield receive
+            nursery.cancel_scope.cancel()
+
+    async def _search(self, key: bytes, send: trio.MemorySendChannel[Provider]) -> None:
+        """Our own store, then all networks at once; closes `send` at the end."""
+        seen = {self._net.peer_id}
+
+        def tell(peer_id: str, addresses: tuple[str, ...]) -> bool:
+            if peer_id in seen or len(seen) > MAX_FOUND:
+                return len(seen) > MAX_FOUND
+            seen.add(peer_id)
+            if addresses:
+                self._net.add_addresses(peer_id, addresses)
+            known = self._addresses.usable((*addresses, *self._net.addresses_of(peer_id)), private=True)
+            try:
+                send.send_nowait(Provider(peer_id, known))
+            except trio.BrokenResourceError:
+                return True
+            return False
+
+        def hear(informant: str, answer: Message) -> bool:
+            private = self._addresses.shares_network(informant)
+            enough = [tell(p.peer_id, self._addresses.usable(p.addresses, private=private)) for p in answer.providers]
+            return any(enough)
+
+        with send:
+            for peer_id, stored, _ in self._records.live(key):
+                tell(peer_id, tuple(stored))
+            async with trio.open_nursery() as nursery:
+                for kad in self._kads:
+                    nursery.start_soon(partial(kad.look_up, Message(Kind.GET_PROVIDERS, key=key), hear=hear))
+
+    async def find_peer(self, peer_id: str) -> tuple[str, ...]:
+        """Addresses that two nodes gave, or that one gave when no other knows the peer. Raises RemoteProtocolError
+        when `peer_id` is none."""
+        key = peerid.peer_id_to_bytes(peer_id)
+        if self._net.is_connected(peer_id):
+            await trio.lowlevel.checkpoint()
+            return tuple(self._net.addresses_of(peer_id))
+        found: dict[str, None] = {}
+        informants: set[str] = set()
+
+        def hear(informant: str, answer: Message) -> bool:
+            private = self._addresses.shares_network(informant)
+            for peer in answer.closer:
+                usable = self._addresses.usable(peer.addresses, private=private)
+                if peer.peer_id == peer_id and usable:
+                    informants.add(informant)
+                    found.update(dict.fromkeys(usable))
+            return len(informants) >= 2
+
+        async with trio.open_nursery() as nursery:
+            for kad in self._kads:
+                nursery.start_soon(partial(kad.look_up, Message(Kind.FIND_NODE, key=key), hear=hear))
+        if found:
+            self._net.add_addresses(peer_id, list(found))
+        return self._addresses.usable((*found, *self._net.addresses_of(peer_id)), private=True)
+
+    def status(self) -> dict[str, object]:
+        nodes = sum(len(kad.table) for kad in self._kads)
+        return {"nodes": nodes, "mode": self._role, "records": self._records.count()}
+
+
+@asynccontextmanager
+async def open_dht(
+    net: Network,
+    store: Store,
+    *,
+    networks: Sequence[str] = (OURS,),
+    mode: Mode = "auto",
+    allow_private: bool = False,
+    rng: random.Random | None = None,
+    wall_clock: Callable[[], float] = time.time,
+    announced: Callable[[], Iterable[CID]] | None = None,
+    reannounced: Callable[[CID, Receipt], None] | None = None,
+    limit: float = HARD_LIMIT,
+) -> AsyncIterator[DHT]:
+    """The DHT on `net`, serving and keeping itself fresh until the context is left.
+
+    `networks` are protocol IDs. In "auto" a node that listens is a server. `announced` gives the CIDs that are to
+    stay findable: each is provided again every 22 h, and `reannounced` hears the outcome. `limit` is the time in
+    seconds that one question may take.
+    """
+    rng = rng or random.SystemRandom()
+    listens = mode == "server" or (mode == "auto" and bool(net.addresses()))
+    role: Role = "server" if listens else "client"
+    addresses = Addresses(net, allow_private=allow_private)
+    records = Records(store, net.peer_id, wall_clock=wall_clock, rng=rng)
+    async with trio.open_nursery() as nursery:
+        kads = [
+            Kad(protocol, net, addresses, nursery, allow_private=allow_private, rng=rng, limit=limit)
+            for protocol in dict.fromkeys(networks)
+        ]
+        engine = Engine(net, kads, records, addresses, role)
+        upkeep = Upkeep(net, store, kads, records, engine, announced=announced, reannounced=reannounced)
+        if role == "server":
+            for kad in kads:
+                net.handle(kad.protocol, Server(net, kad.table, records, addresses).handle)
+        await upkeep.start(nursery)
+        try:
+            yield engine
+        finally:
+            upkeep.save()
+            nursery.cancel_scope.cancel()

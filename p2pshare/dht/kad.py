@@ -1,0 +1,191 @@
+"""One Kademlia network: its table, its lines to other nodes, and lookups that run on them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+
+import trio
+
+from p2pshare.dht.addresses import Addresses
+from p2pshare.dht.lines import HARD_LIMIT, Lines
+from p2pshare.errors import P2PShareError
+from p2pshare.net.api import Network
+from p2pshare_protocols import kad_keys, kad_region, kad_table, peerid
+from p2pshare_protocols.errors import RemoteProtocolError
+from p2pshare_protocols.kad_keys import Contact, key_of
+from p2pshare_protocols.kad_lookup import Lookup, Pace
+from p2pshare_protocols.kad_messages import Kind, Message, Peer
+from p2pshare_protocols.kad_table import RoutingTable
+
+MAX_GREETINGS = 16
+"""New peers asked at the same time whether they are nodes of the DHT."""
+
+Hear = Callable[[str, Message], bool]
+"""(who answered, the answer) -> whether the lookup may end now."""
+
+
+class Kad:
+    """`nursery` lives as long as the DHT: a question outlives its lookup, so that the table learns who hangs."""
+
+    def __init__(
+        self,
+        protocol: str,
+        net: Network,
+        addresses: Addresses,
+        nursery: trio.Nursery,
+        *,
+        allow_private: bool,
+        rng: random.Random,
+        limit: float = HARD_LIMIT,
+    ) -> None:
+        self.protocol = protocol
+        self.table = RoutingTable(kad_keys.contact(net.peer_id), private_exempt=allow_private)
+        self.lines = Lines(net, protocol, nursery, limit=limit)
+        self.joined = trio.Event()  # set when a peer entered; replaced by the one who waits for it
+        self._net = net
+        self._addresses = addresses
+        self._nursery = nursery
+        self._rng = rng
+        self._pace = Pace()
+        self._size = kad_region.SizeEstimate()
+        self._greeting: set[str] = set()
+        self._greetings = trio.CapacityLimiter(MAX_GREETINGS)
+
+    async def ask(self, peer_id: str, message: Message) -> Message:
+        """One question; the table learns from the outcome. Raises RemoteError."""
+        try:
+            answer = await self.lines.ask(peer_id, message)
+        except P2PShareError:
+            self.table.failed(peer_id)
+            raise
+        self._answered(peer_id)
+        return answer
+
+    def _answered(self, peer_id: str) -> None:
+        fresh = peer_id not in self.table
+        contact = kad_keys.contact(peer_id, self._net.addresses_of(peer_id))
+        seen_at = self._addresses.seen_at(peer_id)
+        if self.table.answered(contact, trio.current_time(), seen_at=seen_at) and fresh:
+            self.joined.set()
+
+    async def greet(self, peer_id: str) -> None:
+        """Ask a peer that says it speaks our protocol for nodes near us; it enters the table if it answers."""
+        if peer_id in self._greeting or peer_id in self.table or peer_id == self._net.peer_id:
+            return
+        self._greeting.add(peer_id)
+        try:
+            async with self._greetings:
+                await self.ask(peer_id, self._find_self())
+        except P2PShareError:
+            return
+        finally:
+            self._greeting.discard(peer_id)
+
+    def _find_self(self) -> Message:
+        return Message(Kind.FIND_NODE, key=peerid.peer_id_to_bytes(self._net.peer_id))
+
+    async def look_up(self, question: Message, *, hear: Hear | None = None, paths: int = 1) -> Lookup:
+        """Ask the nodes nearest to `question.key`, until the region is exhausted or `hear` says that it is enough."""
+        target = key_of(question.key)
+        lookup = Lookup(
+            target,
+            self.table.closest(target),
+            own_id=self._net.peer_id,
+            pace=self._pace,
+            paths=paths,
+            bound=kad_region.bound(self._size.size),
+        )
+        send, receive = trio.open_memory_channel[tuple[str, Message | None]](10_000)  # one for each query at most
+        with send, receive:
+            while not lookup.done:
+                now = trio.current_time()
+                for contact in lookup.next_queries(now):
+                    self._nursery.start_soon(self._query, contact, question, send.clone())
+                deadline = lookup.next_deadline()
+                if lookup.done or deadline is None:
+                    break
+                with trio.move_on_at(deadline):
+                    peer_id, answer = await receive.receive()
+                    if self._advance(lookup, peer_id, answer, hear):
+                        return lookup
+        self.table.looked_up(target, trio.current_time())
+        self._size.add([contact.key ^ target for contact in lookup.found(lookup.k)])
+        return lookup
+
+    async def _query(
+        self, contact: Contact, question: Message, send: trio.MemorySendChannel[tuple[str, Message | None]]
+    ) -> None:
+        answer: Message | None = None
+        with send:
+            if contact.addresses:
+                self._net.add_addresses(contact.peer_id, contact.addresses)
+            try:
+                answer = await self.ask(contact.peer_id, question)
+            except P2PShareError:
+                answer = None
+            try:
+                send.send_nowait((contact.peer_id, answer))
+            except trio.BrokenResourceError:
+                return  # the lookup is over
+
+    def _advance(self, lookup: Lookup, peer_id: str, answer: Message | None, hear: Hear | None) -> bool:
+        now = trio.current_time()
+        if answer is None:
+            lookup.on_failure(peer_id, now)
+            return False
+        private = self._addresses.shares_network(peer_id)
+        lookup.on_reply(peer_id, [c for p in answer.closer if (c := self._contact(p, private)) is not None], now)
+        return hear is not None and hear(peer_id, answer)
+
+    def _contact(self, peer: Peer, private: bool) -> Contact | None:
+        """A peer that was named, if there is a way to reach it."""
+        addresses = self._addresses.usable(peer.addresses, private=private)
+        if not addresses and not self._net.addresses_of(peer.peer_id):
+            return None
+        return kad_keys.contact(peer.peer_id, addresses)
+
+    async def find_self(self) -> None:
+        await self.look_up(self._find_self())
+
+    async def refresh(self) -> None:
+        """Ask those that were silent while others wait, and look into buckets where nobody looked for an hour."""
+        now = trio.current_time()
+        for contact in self.table.to_check(now):
+            await self.ping(contact.peer_id)
+        stale = self.table.stale(now)
+        for number in stale:
+            if number <= 14:
+                name = kad_keys.name_near(self.table.own.key, number, self._rng.randbytes(32))
+                await self.look_up(Message(Kind.FIND_NODE, key=name))
+        if any(number > 14 for number in stale) or self.table.depth == 1:
+            await self.find_self()
+
+    async def ping(self, peer_id: str) -> bool:
+        try:
+            await self.ask(peer_id, Message(Kind.PING))
+        except P2PShareError:
+            return False
+        return True
+
+    def save(self) -> str:
+        return json.dumps(self.table.save())
+
+    async def rejoin(self, saved: str | None) -> None:
+        """Greet those whom the table held last time."""
+        for peer_id, addresses in kad_table.restore(_rows(saved)):
+            try:
+                peerid.check_peer_id(peer_id)
+            except RemoteProtocolError:
+                continue
+            self._net.add_addresses(peer_id, addresses)
+            self._nursery.start_soon(self.greet, peer_id)
+
+
+def _rows(saved: str | None) -> list[tuple[str, list[str]]]:
+    try:
+        rows = json.loads(saved or "[]")
+        return [(str(peer_id), list(map(str, addresses))) for peer_id, addresses in rows]
+    except (ValueError, TypeError):
+        return []  # ours, but not worth failing for: the table fills again

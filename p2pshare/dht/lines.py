@@ -1,0 +1,179 @@
+"""Questions to other nodes: one stream kept for each peer, several questions in flight on it, answers in order."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import trio
+
+from p2pshare.dht.framing import MessageReader
+from p2pshare.errors import RemoteError, TimedOut
+from p2pshare.net.api import Network, Stream
+from p2pshare_protocols import kad_messages
+from p2pshare_protocols.errors import RemoteProtocolError
+from p2pshare_protocols.kad_messages import Message
+
+HARD_LIMIT = 10.0
+"""Seconds for opening the stream and again for an answer; a lookup stops waiting long before."""
+MAX_LINES = 256
+MAX_PENDING = 16
+"""Questions in flight on one line; a further one waits."""
+IDLE = 60.0
+
+
+T = TypeVar("T")
+
+
+class _Broken(Exception):
+    """The line broke before the answer came."""
+
+
+class _Pending:
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.answer: Message | None = None
+
+
+class _Line:
+    """One open stream. `run` reads the answers until it ends."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.pending: deque[_Pending] = deque()
+        self._room = trio.Semaphore(MAX_PENDING)
+        self.sending = trio.Lock()
+        self.broken = False
+        self.used = trio.current_time()
+
+    async def run(self) -> None:
+        reader = MessageReader(self.stream)
+        try:
+            while (answer := await reader.next()) is not None and self.pending:
+                waiting = self.pending.popleft()
+                waiting.answer = answer
+                waiting.done.set()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, RemoteProtocolError):
+            pass
+        finally:
+            with trio.CancelScope(shield=True):
+                await self.kill()
+
+    @asynccontextmanager
+    async def room_for_one(self) -> AsyncIterator[_Pending]:
+        async with self._room:
+            yield _Pending()
+
+    async def kill(self) -> None:
+        """Resets the stream; all who wait learn it."""
+        if self.broken:
+            return
+        self.broken = True
+        while self.pending:
+            self.pending.popleft().done.set()
+        await self.stream.reset()
+
+    async def send(self, message: Message, pending: _Pending | None) -> None:
+        """Raises _Broken. A send that is cut off half-way ends the line: what follows would be misread."""
+        async with self.sending:
+            if self.broken:
+                raise _Broken
+            if pending is not None:
+                self.pending.append(pending)
+            self.used = trio.current_time()
+            whole = False
+            try:
+                await self.stream.send_all(kad_messages.frame(message))
+                whole = True
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                raise _Broken from None
+            finally:
+                if not whole:
+                    with trio.CancelScope(shield=True):
+                        await self.kill()
+
+
+class Lines:
+    """The pool of lines of one network. `nursery` lives as long as the DHT."""
+
+    def __init__(self, net: Network, protocol: str, nursery: trio.Nursery, *, limit: float = HARD_LIMIT) -> None:
+        self._net = net
+        self._protocol = protocol
+        self._nursery = nursery
+        self._limit = limit
+        self._lines: OrderedDict[str, _Line] = OrderedDict()
+        self._opening: dict[str, trio.Lock] = {}
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    async def ask(self, peer_id: str, message: Message) -> Message:
+        """The answer to one question. Raises RemoteError (TimedOut when it does not come within the limit)."""
+
+        async def attempt(line: _Line) -> Message:
+            async with line.room_for_one() as pending:
+                await line.send(message, pending)
+                await pending.done.wait()
+            if pending.answer is None:
+                raise _Broken
+            return pending.answer
+
+        return await self._on_line(peer_id, attempt)
+
+    async def tell(self, peer_id: str, message: Message) -> None:
+        """Sends what has no answer. Raises RemoteError."""
+        await self._on_line(peer_id, lambda line: line.send(message, None))
+
+    async def close_idle(self) -> None:
+        """Ends lines that nobody used for IDLE seconds, and those whose answer is overdue though nobody waits."""
+        now = trio.current_time()
+        for peer_id, line in list(self._lines.items()):
+            age = now - line.used
+            if line.broken or age > (self._limit if line.pending else IDLE):
+                self._lines.pop(peer_id, None)
+                await line.kill()
+
+    async def _on_line(self, peer_id: str, attempt: Callable[[_Line], Awaitable[T]]) -> T:
+        """Tries once more, on a new stream, when one that was kept turns out to be broken."""
+        while True:
+            line, kept = await self._line(peer_id)
+            try:
+                with trio.fail_after(self._limit):
+                    return await attempt(line)
+            except trio.TooSlowError:
+                await line.kill()
+                raise TimedOut("a DHT node did not answer in time") from None
+            except _Broken:
+                if not kept:
+                    raise RemoteError("a DHT node ended the stream instead of answering", kind="failed") from None
+
+    async def _line(self, peer_id: str) -> tuple[_Line, bool]:
+        """The line to a peer, and whether it was there already."""
+        async with self._opening.setdefault(peer_id, trio.Lock()):
+            try:
+                line = self._lines.get(peer_id)
+                if line is not None and not line.broken:
+                    self._lines.move_to_end(peer_id)
+                    return line, True
+                line = _Line(await self._net.open_stream(peer_id, [self._protocol], timeout=self._limit))
+                self._lines[peer_id] = line
+                self._lines.move_to_end(peer_id)
+                self._nursery.start_soon(self._run, peer_id, line)
+            finally:
+                if not self._opening[peer_id].statistics().tasks_waiting:
+                    del self._opening[peer_id]
+        await self._make_room()
+        return line, False
+
+    async def _make_room(self) -> None:
+        if len(self._lines) > MAX_LINES:
+            idle = [peer_id for peer_id, line in self._lines.items() if not line.pending]
+            oldest = idle[0] if idle else next(iter(self._lines))
+            await self._lines.pop(oldest).kill()
+
+    async def _run(self, peer_id: str, line: _Line) -> None:
+        await line.run()
+        if self._lines.get(peer_id) is line:
+            del self._lines[peer_id]

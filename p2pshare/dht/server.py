@@ -1,0 +1,107 @@
+"""Answers to other nodes' questions."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import trio
+
+from p2pshare.dht.addresses import Addresses
+from p2pshare.dht.framing import MessageReader
+from p2pshare.dht.records import Records
+from p2pshare.net.api import Network, Stream
+from p2pshare_protocols import kad_messages, peerid
+from p2pshare_protocols.errors import RemoteProtocolError
+from p2pshare_protocols.kad_keys import K, key_of
+from p2pshare_protocols.kad_messages import Connection, Kind, Message, Peer
+from p2pshare_protocols.kad_table import RoutingTable
+
+STREAMS_PER_PEER = 2
+IDLE = 60.0
+SEND_LIMIT = 30.0
+
+
+class Server:
+    """Serves one network from its routing table and the provider records."""
+
+    def __init__(self, net: Network, table: RoutingTable, records: Records, addresses: Addresses) -> None:
+        self._net = net
+        self._table = table
+        self._records = records
+        self._addresses = addresses
+        self._streams: Counter[str] = Counter()
+
+    async def handle(self, stream: Stream) -> None:
+        """One inbound stream, to its end. A third one of the same peer is reset."""
+        if self._streams[stream.peer_id] >= STREAMS_PER_PEER:
+            await stream.reset()
+            return
+        self._streams[stream.peer_id] += 1
+        try:
+            await self._converse(stream)
+        except (RemoteProtocolError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            await stream.reset()
+        finally:
+            self._streams[stream.peer_id] -= 1
+            if not self._streams[stream.peer_id]:
+                del self._streams[stream.peer_id]
+
+    async def _converse(self, stream: Stream) -> None:
+        reader = MessageReader(stream)
+        while True:
+            message = None
+            with trio.move_on_after(IDLE):
+                message = await reader.next()
+            if message is None:
+                break
+            answer = self.answer(stream.peer_id, message)
+            if answer is not None:
+                with trio.fail_after(SEND_LIMIT):
+                    await stream.send_all(kad_messages.frame(answer))
+        await stream.aclose()
+
+    def answer(self, asker: str, message: Message) -> Message | None:
+        """The answer, None where there is none. Raises RemoteProtocolError for what is not allowed."""
+        if message.kind is Kind.PING:
+            return Message(Kind.PING)
+        if message.kind is Kind.PUT_VALUE or not message.key:
+            raise RemoteProtocolError("a DHT question that is not served")
+        if message.kind is Kind.ADD_PROVIDER:
+            self._keep(asker, message)
+            return None
+        private = self._addresses.shares_network(asker)
+        providers: tuple[Peer, ...] = ()
+        if message.kind is Kind.GET_PROVIDERS:
+            told = self._records.tell(message.key, asker)
+            providers = tuple(self._peer(peer_id, stored, private) for peer_id, stored in told)
+        closer = self._closer(asker, message, private)
+        return Message(message.kind, key=message.key, closer=closer, providers=providers)
+
+    def _keep(self, asker: str, message: Message) -> None:
+        """Only what a peer says of itself is kept."""
+        private = self._addresses.shares_network(asker)
+        for peer in message.providers:
+            if peer.peer_id == asker:
+                self._records.add(message.key, asker, self._addresses.usable(peer.addresses, private=private))
+                return
+
+    def _closer(self, asker: str, message: Message, private: bool) -> tuple[Peer, ...]:
+        nearest = [c for c in self._table.closest(key_of(message.key), K + 1) if c.peer_id != asker]
+        peers = {contact.peer_id: contact.addresses for contact in nearest[:K]}
+        if message.kind is Kind.FIND_NODE and (sought := self._sought(asker, message.key)):
+            peers = {sought: peers.get(sought, ()), **peers}
+        return tuple(self._peer(peer_id, stored, private) for peer_id, stored in list(peers.items())[:K])
+
+    def _sought(self, asker: str, key: bytes) -> str | None:
+        """The peer that is looked for, when we know where it is; it need not be a server."""
+        try:
+            peer_id = peerid.peer_id_from_bytes(key)
+        except RemoteProtocolError:
+            return None
+        return peer_id if peer_id != asker and self._net.addresses_of(peer_id) else None
+
+    def _peer(self, peer_id: str, stored: tuple[str, ...] | list[str], private: bool) -> Peer:
+        if peer_id == self._net.peer_id:
+            return Peer(peer_id, self._addresses.own(private=private), Connection.CONNECTED)
+        connected = Connection.CONNECTED if self._net.is_connected(peer_id) else Connection.NOT_CONNECTED
+        return Peer(peer_id, self._addresses.known(peer_id, stored, private=private), connected)

@@ -1,0 +1,128 @@
+"""What the DHT does on its own: greets peers, looks around, forgets what expired, repeats what we provide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import trio
+
+from p2pshare.dht.api import DHT, Receipt
+from p2pshare.dht.kad import Kad
+from p2pshare.dht.records import Records
+from p2pshare.net.api import Network
+from p2pshare.store import Store
+from p2pshare_protocols.cid import CID
+
+REFRESH_EVERY = 60.0
+EXPIRE_EVERY = 600.0
+SAVE_EVERY = 600.0
+REPUBLISH_EVERY = 600.0
+"""Seconds between looks for what is due; what is due is provided one after the other."""
+FIRST_REPUBLISH = 30.0
+LINES_EVERY = 15.0
+JOIN_PAUSE = 5.0
+"""Seconds at least between two lookups of ourselves, while peers enter."""
+
+
+class Upkeep:
+    def __init__(
+        self,
+        net: Network,
+        store: Store,
+        kads: Sequence[Kad],
+        records: Records,
+        dht: DHT,
+        *,
+        announced: Callable[[], Iterable[CID]] | None,
+        reannounced: Callable[[CID, Receipt], None] | None,
+    ) -> None:
+        self._net = net
+        self._store = store
+        self._kads = kads
+        self._records = records
+        self._dht = dht
+        self._announced = announced
+        self._reannounced = reannounced
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Returns when peers' coming is watched; everything goes on in `nursery`."""
+        watching = trio.Event()
+        nursery.start_soon(self._watch_peers, nursery, watching)
+        await watching.wait()
+        for kad in self._kads:
+            nursery.start_soon(kad.rejoin, self._store.get_meta(self._meta(kad)))
+            nursery.start_soon(self._join, kad)
+            nursery.start_soon(self._refresh, kad)
+            nursery.start_soon(self._close_idle_lines, kad)
+        nursery.start_soon(self._expire)
+        nursery.start_soon(self._save_now_and_then)
+        if self._announced is not None:
+            nursery.start_soon(self._republish, self._announced)
+
+    async def _watch_peers(self, nursery: trio.Nursery, watching: trio.Event) -> None:
+        with self._net.events() as events:
+            watching.set()
+            for peer in self._net.peers():
+                self._greet(nursery, peer.peer_id)
+            async for event in events:
+                if event.what == "identified":
+                    self._greet(nursery, event.peer_id)
+
+    def _greet(self, nursery: trio.Nursery, peer_id: str) -> None:
+        spoken = self._net.protocols_of(peer_id)
+        for kad in self._kads:
+            if kad.protocol in spoken:
+                nursery.start_soon(kad.greet, peer_id)
+            elif spoken:
+                kad.table.remove(peer_id)  # it is a client now
+
+    async def _join(self, kad: Kad) -> None:
+        """Whenever somebody new entered the table, look for our own surroundings, not too often."""
+        while True:
+            await kad.joined.wait()
+            kad.joined = trio.Event()
+            await kad.find_self()
+            await trio.sleep(JOIN_PAUSE)
+
+    async def _refresh(self, kad: Kad) -> None:
+        while True:
+            await trio.sleep(REFRESH_EVERY)
+            if len(kad.table):
+                await kad.refresh()
+
+    async def _close_idle_lines(self, kad: Kad) -> None:
+        while True:
+            await trio.sleep(LINES_EVERY)
+            await kad.lines.close_idle()
+
+    async def _expire(self) -> None:
+        while True:
+            self._records.expire()
+            await trio.sleep(EXPIRE_EVERY)
+
+    async def _save_now_and_then(self) -> None:
+        while True:
+            await trio.sleep(SAVE_EVERY)
+            self.save()
+
+    def save(self) -> None:
+        """The tables, so that the next start finds the network without asking anybody else."""
+        for kad in self._kads:
+            if len(kad.table):
+                self._store.set_meta(self._meta(kad), kad.save())
+
+    @staticmethod
+    def _meta(kad: Kad) -> str:
+        return f"dht.table{kad.protocol}"
+
+    async def _republish(self, announced: Callable[[], Iterable[CID]]) -> None:
+        await trio.sleep(FIRST_REPUBLISH)
+        while True:
+            for cid in list(announced()):
+                if not any(len(kad.table) for kad in self._kads):
+                    break
+                if self._records.is_due(cid.multihash):
+                    receipt = await self._dht.provide(cid)
+                    if self._reannounced is not None:
+                        self._reannounced(cid, receipt)
+            await trio.sleep(REPUBLISH_EVERY)
