@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -48,8 +48,13 @@ async def pair(**options: Any) -> AsyncIterator[tuple[Network, Network]]:
         yield one, two
 
 
-async def within(seconds: float, condition: Any) -> None:
-    """Waits until `condition()` is true, looking at every turn of the loop; fails after `seconds`."""
-    with trio.fail_after(seconds):
+async def until(net: Network, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Waits until `condition()` holds, looking at every event of `net`'s peers. Fails after `seconds`."""
+    with net.events() as events, trio.fail_after(seconds):
         while not condition():
-            await trio.lowlevel.checkpoint()
+            await events.receive()
+
+
+async def identified(net: Network, peer_id: str) -> None:
+    """Waits until identify has told what `peer_id` speaks."""
+    await until(net, lambda: bool(net.protocols_of(peer_id)))

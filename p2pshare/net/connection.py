@@ -125,6 +125,7 @@ class Connection:
         try:
             muxed = await self._muxer.open()
         except trio.BrokenResourceError as error:
+            self.closed = True
             raise Unreachable(f"the connection to {self.peer_id} ended") from error
         except QuotaExceeded as error:
             raise Unreachable(f"too many streams are open to {self.peer_id}") from error
@@ -135,7 +136,7 @@ class Connection:
                 raise RemoteError(f"{self.peer_id} does not speak {' or '.join(protocols)}", kind="failed")
         except trio.BrokenResourceError as error:
             await self._abandon(muxed)
-            raise Unreachable(f"the connection to {self.peer_id} ended") from error
+            raise Unreachable(f"{self.peer_id} broke the stream off before it agreed on a protocol") from error
         except ProtocolError as error:
             await self._abandon(muxed)
             raise RemoteError(f"{self.peer_id} broke the protocol: {error}", kind="failed") from error

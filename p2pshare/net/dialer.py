@@ -36,10 +36,17 @@ class _Attempt:
 
 
 class Dialer:
-    """Dials peers. `take` receives every won connection; `nursery` runs the dials, so a caller who leaves ends none."""
+    """Dials peers. `attempt` dials one address and secures the connection, or raises RemoteError; `take` receives every
+    won connection; `nursery` runs the dials, so a caller who leaves ends none.
+    """
 
-    def __init__(self, upgrader: Upgrader, take: Callable[[Dialled], Awaitable[None]], nursery: trio.Nursery) -> None:
-        self._upgrader = upgrader
+    def __init__(
+        self,
+        attempt: Callable[[str, str], Awaitable[Upgraded]],
+        take: Callable[[Dialled], Awaitable[None]],
+        nursery: trio.Nursery,
+    ) -> None:
+        self._attempt = attempt
         self._take = take
         self._nursery = nursery
         self._backoff = Backoff()
@@ -104,9 +111,11 @@ class Dialer:
                 try:
                     upgraded = await self._attempt(peer_id, address)
                 except RemoteError as error:
+                    self._backoff.failed(address, trio.current_time())
                     failures.append(error)
                     failed.set()
                     return
+                self._backoff.succeeded(address)
                 winners.append(Dialled(upgraded, address))
                 nursery.cancel_scope.cancel()
 
@@ -116,21 +125,19 @@ class Dialer:
                 with trio.move_on_after(STAGGER):
                     await failed.wait()
 
-    async def _attempt(self, peer_id: str, address: str) -> Upgraded:
-        host, port = dial_target(address)
-        try:
-            with trio.fail_after(ATTEMPT_SECONDS):
-                family = _FAMILIES.get(address.split("/")[1], 0)
-                stream = await tcp.dial(host, port, family)
-                upgraded = await self._upgrader.outbound(stream, peer_id)
-        except (OSError, trio.TooSlowError, RemoteError) as error:
-            self._backoff.failed(address, trio.current_time())
-            if isinstance(error, RemoteError):
-                raise RemoteError(f"{address}: {error.message}", kind=error.kind) from error
-            reason = "no answer" if isinstance(error, trio.TooSlowError) else str(error.strerror or error).lower()
-            raise Unreachable(f"{address}: {reason}") from error
-        self._backoff.succeeded(address)
-        return upgraded
+
+async def dial_tcp(upgrader: Upgrader, peer_id: str, address: str) -> Upgraded:
+    """A secured connection to the peer at one address, within ten seconds. Raises RemoteError, naming the address."""
+    host, port = dial_target(address)
+    try:
+        with trio.fail_after(ATTEMPT_SECONDS):
+            stream = await tcp.dial(host, port, _FAMILIES.get(address.split("/")[1], 0))
+            return await upgrader.outbound(stream, peer_id)
+    except RemoteError as error:
+        raise RemoteError(f"{address}: {error.message}", kind=error.kind) from error
+    except (OSError, trio.TooSlowError) as error:
+        reason = "no answer" if isinstance(error, trio.TooSlowError) else (error.strerror or str(error)).lower()
+        raise Unreachable(f"{address}: {reason}") from error
 
 
 def _summary(peer_id: str, failures: Sequence[RemoteError]) -> RemoteError:

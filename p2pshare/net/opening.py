@@ -10,6 +10,7 @@ import trio
 from p2pshare.net import tcp
 from p2pshare.net.attend import Attendant
 from p2pshare.net.first_peers import check_bootstrap, dial_remembered, keep_bootstrap
+from p2pshare.net.mdns import find_on_lan
 from p2pshare.net.own import own_muxers, own_sessions
 from p2pshare.net.parts import Identity, Limits, Remembered
 from p2pshare.net.switch import Switch
@@ -49,6 +50,8 @@ async def opened(
                 nursery.start_soon(tcp.accept_forever, sock, switch.accepted)
             for peer_id, addresses in configured.items():
                 nursery.start_soon(keep_bootstrap, switch, peer_id, addresses)
+            if rendezvous_lan:
+                nursery.start_soon(find_on_lan, switch)
             if remembered is not None:
                 nursery.start_soon(dial_remembered, switch, remembered)
             try:

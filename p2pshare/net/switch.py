@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,7 +17,7 @@ from p2pshare.net.addresses import IP, advertised, from_socket, interface_ips
 from p2pshare.net.api import Network, PeerEvent, PeerInfo, Stream, StreamHandler
 from p2pshare.net.book import AddressBook
 from p2pshare.net.connection import Connection
-from p2pshare.net.dialer import Dialer, Dialled
+from p2pshare.net.dialer import Dialer, Dialled, dial_tcp
 from p2pshare.net.events import PeerEvents
 from p2pshare.net.guard import HalfOpenTable
 from p2pshare.net.parts import Limits
@@ -27,6 +28,7 @@ from p2pshare_protocols import multiaddr
 from p2pshare_protocols.errors import RemoteProtocolError
 
 _log = logging.getLogger(__name__)
+_OPEN_TRIES = 3
 _GOODBYE_SECONDS = 1.0  # for all connections together
 
 Attend = Callable[[Connection], Awaitable[None]]
@@ -59,7 +61,7 @@ class Switch(Network):
         self._book = AddressBook(allow_private=allow_private)
         self._table = ConnectionTable(limits, exempt_loopback=allow_private)
         self._half_open = HalfOpenTable(limits.half_open, exempt_loopback=allow_private)
-        self._dialer = Dialer(upgrader, self._dialled, nursery)
+        self._dialer = Dialer(functools.partial(dial_tcp, upgrader), self._dialled, nursery)
 
     # Connections in
 
@@ -154,12 +156,10 @@ class Switch(Network):
             raise Unreachable("a node opens no streams to itself")
         try:
             with trio.fail_after(timeout):
-                known = self._table.best(peer_id)
-                if known is not None:
-                    try:
-                        return await known.open_stream(protocols)
-                    except Unreachable:
-                        known.closed = True  # it had died unnoticed; dial anew
+                for _ in range(_OPEN_TRIES - 1):
+                    connection = self._table.best(peer_id) or await self._dial(peer_id)
+                    with contextlib.suppress(Unreachable):  # it had died unnoticed: dial anew
+                        return await connection.open_stream(protocols)
                 connection = self._table.best(peer_id) or await self._dial(peer_id)
                 return await connection.open_stream(protocols)
         except trio.TooSlowError:
