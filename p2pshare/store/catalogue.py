@@ -90,7 +90,8 @@ class Store:
         """Call every few minutes: writes counters, ends removals that were cut off, makes the ballast again."""
         self.items.flush()
         self.items.finish_removals()
-        self.ballast.refill()
+        if self.ballast.refill():
+            self._db.at_ease()
 
     def shrink(self, pages: int = 10_000) -> int:
         """Give up to `pages` unused pages (4 KiB) back to the file system; returns how many bytes it gave."""

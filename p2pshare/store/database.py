@@ -30,6 +30,7 @@ class Database:
         self.path = path
         self._ballast = ballast
         self._depth = 0
+        self._tight = False  # the disk was full: keep the log short, so that deleting needs little room
         self._on_commit: list[Callable[[], None]] = []
         self._on_rollback: list[Callable[[], None]] = []
         self._connection = self._connect(read_only)
@@ -99,6 +100,15 @@ class Database:
         with self._mapped():  # a script, because `execute` makes one step, and a step is one page
             self._connection.executescript(f"PRAGMA incremental_vacuum({pages})")
 
+    def checkpoint(self) -> None:
+        """Move the log into the file and give its room back, as far as that is possible now."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def at_ease(self) -> None:
+        """There is room on the disk again."""
+        self._tight = False
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside is one durable transaction; inner ones are savepoints of the outermost.
@@ -109,6 +119,8 @@ class Database:
         if self._depth:
             yield from self._savepoint()
             return
+        if self._tight:
+            self.checkpoint()
         self.execute("BEGIN IMMEDIATE")
         self._depth = 1
         try:
@@ -199,6 +211,7 @@ class Database:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         full = code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in _FULL_ERRNOS
         if full or (code == sqlite3.SQLITE_IOERR and self._no_room()):
+            self._tight = True
             freed = self._ballast is not None and self._ballast.release()
             hint = "remove something: `p2pshare unshare` works now" if freed else "free some room on this disk"
             return DiskFull(f"the disk that holds {self.path.name} is full", hint=hint)
@@ -233,5 +246,6 @@ def _configure(connection: sqlite3.Connection, read_only: bool) -> None:
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA wal_autocheckpoint=4000")
+    connection.execute("PRAGMA secure_delete=FAST")  # ON, as Debian builds it, writes out what it deletes
+    connection.execute("PRAGMA wal_autocheckpoint=1000")  # pages: no more than the ballast has room for
     connection.execute(f"PRAGMA journal_size_limit={64 << 20}")
