@@ -13,6 +13,7 @@ import trio
 
 from p2pshare.dht.addresses import Addresses
 from p2pshare.dht.api import DHT, Provider, Receipt
+from p2pshare.dht.background import background
 from p2pshare.dht.kad import Kad
 from p2pshare.dht.lines import HARD_LIMIT
 from p2pshare.dht.records import Records
@@ -110,11 +111,10 @@ class Engine(DHT):
     @asynccontextmanager
     async def _find_providers(self, key: bytes) -> AsyncIterator[AsyncIterator[Provider]]:
         send, receive = trio.open_memory_channel[Provider](MAX_FOUND)
-        async with trio.open_nursery() as nursery:
+        async with background() as nursery:
             nursery.start_soon(self._search, key, send)
             with receive:
                 yield receive
-            nursery.cancel_scope.cancel()
 
     async def _search(self, key: bytes, send: trio.MemorySendChannel[Provider]) -> None:
         """Our own store, then all networks at once; closes `send` at the end."""
@@ -201,7 +201,7 @@ async def open_dht(
     role: Role = "server" if listens else "client"
     addresses = Addresses(net, allow_private=allow_private)
     records = Records(store, net.peer_id, wall_clock=wall_clock, rng=rng)
-    async with trio.open_nursery() as nursery:
+    async with background() as nursery:
         kads = [
             Kad(protocol, net, addresses, nursery, allow_private=allow_private, rng=rng, limit=limit)
             for protocol in dict.fromkeys(networks)
@@ -216,4 +216,3 @@ async def open_dht(
             yield engine
         finally:
             upkeep.save()
-            nursery.cancel_scope.cancel()

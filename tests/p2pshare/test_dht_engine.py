@@ -256,6 +256,13 @@ async def test_a_stranger_may_speak_for_itself_only(world: World, autojump_clock
     assert await call(stranger, server, kad_messages.frame(bad_key)) is None
 
 
+async def test_an_error_in_the_middle_of_a_search_stays_what_it_is(world: World, autojump_clock: MockClock) -> None:
+    nodes = await world.nodes(2)
+    with pytest.raises(ZeroDivisionError):
+        async with nodes[0][1].find_providers(FILE):
+            raise ZeroDivisionError
+
+
 BAD_FRAMES: Sequence[bytes] = (
     b"\xff\xff\xff\x7f",
     b"\xff\xff\xff\xff\xff\xff",
@@ -293,9 +300,7 @@ async def test_two_streams_a_peer_and_idle_ones_end(world: World, autojump_clock
     assert await again.receive_exactly(3) == b"\x02\x08\x05"
 
 
-async def test_questions_share_one_stream_and_a_broken_one_is_opened_again(
-    world: World, autojump_clock: MockClock
-) -> None:
+async def test_questions_share_one_stream_that_is_opened_again(world: World, autojump_clock: MockClock) -> None:
     nodes = await world.nodes(2)
     net, dht, _ = nodes[1]
     opened = net.opened
