@@ -12,6 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from p2pshare.net import open_network
 from p2pshare.net.api import Network
+from p2pshare.net.dialer import dial_tcp
+from p2pshare.net.layers import Muxer
+from p2pshare.net.own import own_muxers, own_sessions
+from p2pshare.net.upgrade import Upgrader
+from p2pshare_protocols import multiaddr
 from p2pshare_protocols.peerid import peer_id_from_ed25519
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
@@ -58,3 +63,23 @@ async def until(net: Network, condition: Callable[[], bool], seconds: float = 20
 async def identified(net: Network, peer_id: str) -> None:
     """Waits until identify has told what `peer_id` speaks."""
     await until(net, lambda: bool(net.protocols_of(peer_id)))
+
+
+@asynccontextmanager
+async def raw_connection(number: int, address: str) -> AsyncIterator[Muxer]:
+    """A secured, muxed connection of node `number` to a multiaddr with /p2p, below anything that negotiates streams."""
+    plain, peer_id = multiaddr.split_peer(address)
+    assert peer_id is not None
+    upgraded = await dial_tcp(Upgrader(own_sessions(key_pair(number)), own_muxers()), peer_id, plain)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(upgraded.muxer.run)
+        try:
+            yield upgraded.muxer
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+async def raw_tcp(address: str) -> trio.SocketStream:
+    """A bare TCP connection to a multiaddr."""
+    parts = address.split("/")
+    return await trio.open_tcp_stream(parts[2], int(parts[4]))
