@@ -43,7 +43,7 @@ class Record:
             "tags": terms.sequence(" | ".join(self.tags)),
             "title": terms.sequence(self.title),
             "path": terms.sequence(self.path),
-            "type": [self.type],
+            "type": [] if self.type == "other" else [self.type],
         }
 
 
