@@ -1,0 +1,282 @@
+"""The share verb: path -> walk -> (copy) -> chunk and hash -> DAG -> catalogue -> announce -> receipt.
+
+It may use content, the store, jobs and the DHT's receipt. How announcing is done is handed to it as a function.
+"""
+
+from __future__ import annotations
+
+import logging
+import mimetypes
+import os
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final, Protocol, TypeVar
+
+import trio
+
+from p2pshare.content import copies, dag
+from p2pshare.content.publisher import Publisher
+from p2pshare.content.walk import FoundDirectory, Scan, Scanner
+from p2pshare.dht.api import Receipt
+from p2pshare.errors import LocalError, P2PShareError, PermissionDenied, UsageError
+from p2pshare.store import Item, ItemDraft, Store
+from p2pshare_protocols import terms
+from p2pshare_protocols.builder import V1_2025, with_hash
+from p2pshare_protocols.cid import CID, RAW, UnsupportedHash
+from p2pshare_protocols.link import format_link
+
+MAX_WORDS: Final = terms.MAX_TERMS_PER_ITEM
+_OWN_FILES: Final = ("identity", "catalogue.sqlite", "config.toml")
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Announce = Callable[[CID], Awaitable[Receipt]]
+Post = Callable[[Item], Awaitable[Receipt]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareOptions:
+    """What `share.start` takes. Paths are absolute. `name` is for one path only."""
+
+    paths: tuple[str, ...]
+    copy: bool = False
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    title: str = ""
+    description: str = ""
+    mime: str = ""
+    hidden: bool = False
+    follow_symlinks: bool = False
+    exclude: tuple[str, ...] = ()
+    announce: bool = True
+    index: bool = True
+    hash: str = "sha256"
+
+    @classmethod
+    def from_params(cls, params: dict[str, Any]) -> ShareOptions:
+        """From a job's params; None stands for the default, and unknown keys are passed over."""
+        known = {field.name for field in fields(cls)}
+        given = {key: value for key, value in params.items() if key in known and value is not None}
+        options: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+        }
+        return cls(**options)
+
+    def to_params(self) -> dict[str, Any]:
+        """Plain data, for a job."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+class ShareJob(Protocol):
+    """What of a JobHandle sharing needs."""
+
+    id: int
+
+    def progress(self, bytes: int, total: int | None = None, **extra: Any) -> None: ...
+    def reason(self, text: str) -> None: ...
+    def set(self, *, cid: CID | str | None = None, name: str | None = None) -> None: ...
+
+
+async def share(
+    *,
+    store: Store,
+    options: ShareOptions,
+    job: ShareJob,
+    announce: Announce | None,
+    post: Post | None = None,
+    wall_clock: Callable[[], float] = time.time,
+) -> dict[str, Any]:
+    """Share every path of `options`; the "done" event of EXPERIENCE, with "words", "skipped" and "items" (one a path).
+
+    `announce` tells the DHT, `post` places the item's words; without them, or when the options say no, nothing leaves
+    this machine. Their failing does not undo the share: the receipts then say 0. Raises LocalError kinds; "partial"
+    when some of several paths were shared and some not.
+    """
+    _check(options)
+    verb = _Share(store, options, job, announce=announce, post=post, wall_clock=wall_clock)
+    done: list[dict[str, Any]] = []
+    failed: list[tuple[str, P2PShareError]] = []
+    for number, path in enumerate(options.paths):
+        try:
+            done.append(await verb.one(path, number))
+        except P2PShareError as error:
+            if len(options.paths) == 1:
+                raise
+            failed.append((path, error))
+    if not done:
+        raise failed[0][1]
+    if failed:
+        path, first = failed[0]
+        raise LocalError(
+            f"{len(done)} of {len(options.paths)} paths were shared; {path}: {first.message}",
+            kind="partial",
+            hint=first.hint or "share the rest again once that is solved; what is shared already costs nothing",
+        )
+    return {**done[0], "items": done}
+
+
+def discard_copy(store: Store, item: Item) -> None:
+    """Delete the copy that `--copy` kept of an item, if it has one. Call it when the item is removed."""
+    if copies.is_copy(str(store.directory), item.path) and item.path is not None:
+        copies.remove(item.path)
+
+
+class _Share:
+    def __init__(
+        self,
+        store: Store,
+        options: ShareOptions,
+        job: ShareJob,
+        *,
+        announce: Announce | None,
+        post: Post | None,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._options = options
+        self._job = job
+        self._announce = announce if options.announce else None
+        self._post = post if options.announce and options.index else None
+        self._now = wall_clock
+        self._home = str(store.directory)
+        self._limiter = trio.CapacityLimiter(2)
+
+    async def one(self, path: str, number: int) -> dict[str, Any]:
+        """Share one path."""
+        scan = await self._scan(path)
+        name = self._options.name or scan.root.name.decode("utf-8")
+        self._job.set(name=name)
+        copy = copies.place_of(self._home, self._job.id * 1000 + number, name) if self._options.copy else None
+        publisher = Publisher(
+            self._store,
+            with_hash(V1_2025, self._options.hash),
+            owner=-self._job.id,
+            progress=self._job.progress,
+            limiter=self._limiter,
+            wall_clock=self._now,
+        )
+        try:
+            if copy is not None:
+                self._job.reason("copying")
+                await trio.to_thread.run_sync(_make_copy, scan, copy, limiter=self._limiter)
+            self._job.reason("hashing")
+            root, names = await publisher.build(scan)
+            item = await publisher.make_item(self._draft(scan, root.cid, root.size, name), names)
+        except BaseException as error:
+            if not isinstance(error, trio.Cancelled) or getattr(self._job, "intent", "") == "cancel":
+                publisher.discard()
+                if copy is not None:
+                    copies.remove(copy)
+            raise
+        if copy is not None and item.path != scan.root.path:  # the same content was kept before
+            copies.remove(copy)
+        self._job.set(cid=item.cid)
+        self._store.events.append("shares", {"event": "shared", "cid": str(item.cid), "name": item.name})
+        return await self._receipt(item, scan)
+
+    async def _scan(self, path: str) -> Scan:
+        self._job.reason("looking at the files")
+        return await trio.to_thread.run_sync(_scan, path, self._options, self._home, limiter=self._limiter)
+
+    def _draft(self, scan: Scan, cid: CID, size: int, name: str) -> ItemDraft:
+        directory = isinstance(scan.root, FoundDirectory)
+        mime = self._options.mime or ("" if directory else mimetypes.guess_type(name)[0] or "")
+        return ItemDraft(
+            cid=cid,
+            name=name,
+            size=size,
+            files=len(scan.files) if directory else 1,
+            kind="directory" if directory else "file",
+            path=scan.root.path,
+            type=dag.main_type(scan, name, mime),
+            mime=mime,
+            tags=self._options.tags,
+            title=self._options.title,
+            description=self._options.description,
+            hash=self._options.hash,
+            announce=self._options.announce,
+            index=self._options.index,
+        )
+
+    async def _receipt(self, item: Item, scan: Scan) -> dict[str, Any]:
+        findable = await self._attempt("telling the network who has it", self._announce, item.cid)
+        if findable.asked:
+            self._store.items.set_announced(item.id, self._now(), findable.stored, findable.asked)
+        postings = await self._attempt("placing its words", self._post, item)
+        self._job.reason("")
+        return {
+            "cid": str(item.cid),
+            "link": format_link(item.cid, item.name),
+            "name": item.name,
+            "size": item.size,
+            "files": item.files,
+            "kind": item.kind,
+            "path": item.path,
+            "findable": {"stored": findable.stored, "asked": findable.asked},
+            "postings": {"stored": postings.stored, "asked": postings.asked},
+            "words": words_of(item),
+            "skipped": scan.skipped,
+        }
+
+    async def _attempt(self, reason: str, act: Callable[[T], Awaitable[Receipt]] | None, what: T) -> Receipt:
+        """Announce; a network that is not there does not undo a share."""
+        if act is None:
+            return Receipt(0, 0)
+        self._job.reason(reason)
+        try:
+            return await act(what)
+        except P2PShareError as error:
+            _log.warning("%s: %s", reason, error)
+            return Receipt(0, 0)
+
+
+def words_of(item: Item) -> list[str]:
+    """The words under which an item is found, as `share` shows them: of its name, tags and title, and its type."""
+    text = " ".join((item.name, *item.tags, item.title, "" if item.type == "other" else item.type))
+    return terms.cut(text, MAX_WORDS)
+
+
+def _make_copy(scan: Scan, target: str) -> None:
+    copies.copy(scan, target)
+    copies.retarget(scan, target)
+
+
+def _check(options: ShareOptions) -> None:
+    if not options.paths:
+        raise UsageError("there is nothing to share: no path was given")
+    for path in options.paths:
+        if not os.path.isabs(path) or "\0" in path:
+            raise UsageError(f"{path!r} is not an absolute path")
+    if options.name and len(options.paths) > 1:
+        raise UsageError("one name cannot be given to several paths", hint="share them one by one, each with --name")
+    if "/" in options.name or options.name in {".", ".."}:
+        raise UsageError(f"{options.name!r} is not a name: it must be one path component")
+    if options.hash not in {"sha256", "blake3"}:
+        raise UsageError(f"{options.hash!r} is not a hash function that is offered: sha256 or blake3")
+    try:
+        CID.of(RAW, b"", options.hash)
+    except UnsupportedHash as error:
+        raise UsageError(str(error)) from error
+    if len(set(options.paths)) != len(options.paths):
+        raise UsageError("a path stands twice among what is to be shared")
+
+
+def _scan(path: str, options: ShareOptions, home: str) -> Scan:
+    """In a worker thread. Our own data, with the key in it, is never shared: neither asked for, nor met on the way."""
+    path = os.path.normpath(path)
+    real, real_home = os.path.realpath(path), os.path.realpath(home)
+    if real == real_home or (os.path.dirname(real) == real_home and os.path.basename(real).startswith(_OWN_FILES)):
+        raise PermissionDenied(f"{path} is p2pshare's own data, which holds its key, and is not shared")
+    try:
+        os.path.basename(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise UsageError(f"{os.fsencode(path)!r} has a name that is not UTF-8", hint="rename it first") from None
+    status = os.stat(home)
+    scanner = Scanner(
+        hidden=options.hidden,
+        follow_symlinks=options.follow_symlinks,
+        exclude=options.exclude,
+        never=[(status.st_dev, status.st_ino)],
+    )
+    return scanner.scan(path)
