@@ -26,7 +26,7 @@ _PROCESS = (
     Method(
         "ping",
         "Whether the daemon is there. Answers before the node is built.",
-        "version, pid, state: starting, ready or stopping; peer_id once it is ready; problem when it could not start",
+        "version, pid, state: starting, ready or stopping; peer_id; problem when the node could not start",
         {},
         runs="host",
     ),
