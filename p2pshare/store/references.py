@@ -11,6 +11,7 @@ from p2pshare.store.model import ItemState, Located, SourceFile
 from p2pshare.store.text import join_path, path_to_blob, split_path
 
 MAX_PLACES = 16  # places returned for one chunk; zeros are everywhere in some disk images
+_MAX_SORTED = 64  # places looked at to find the best: a chunk of zeros may have ten thousand
 _PAGE = 1000
 
 Chunk = tuple[bytes, int, int]  # CIDv1 binary, offset, length
@@ -148,10 +149,10 @@ class References:
         rows = self._db.all(
             "SELECT d.path, f.name, c.offset, c.length, f.size, f.inode, f.mtime_ns, f.id,"
             " (SELECT min(item) FROM item_files WHERE file = f.id), f.verified, f.transform"
-            " FROM chunks c JOIN files f ON f.id = c.file JOIN directories d ON d.id = f.directory"
-            " WHERE substr(c.cid, 5, 8) = substr(?1, 5, 8) AND c.cid = ?1"
+            " FROM (SELECT file, offset, length FROM chunks WHERE substr(cid, 5, 8) = substr(?1, 5, 8) AND cid = ?1"
+            " LIMIT ?3) c JOIN files f ON f.id = c.file JOIN directories d ON d.id = f.directory"
             " ORDER BY f.state = 'ok' DESC, f.verified DESC LIMIT ?2",
-            (cid, MAX_PLACES),
+            (cid, MAX_PLACES, _MAX_SORTED),
         )
         return [
             Located(join_path(r[0], r[1]), r[2], r[3], r[4], _unsigned(r[5]), r[6], r[7], r[8] or 0, r[9], r[10])
