@@ -54,21 +54,22 @@ def measure(count: int, hanging: float, poisoning: float, lookups: int, seed: in
     }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("nodes", nargs="*", type=int, default=[1000, 10000])
     parser.add_argument("--hanging", type=float, nargs="*", default=[0.0, 0.2])
     parser.add_argument("--poisoning", type=float, default=0.0)
     parser.add_argument("--lookups", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     rows = [
         measure(count, hanging, given.poisoning, given.lookups, given.seed)
         for count in given.nodes
         for hanging in given.hanging
     ]
     print(json.dumps({"bench": "dht", "rows": rows}))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

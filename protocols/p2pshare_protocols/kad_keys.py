@@ -9,6 +9,7 @@ import hashlib
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from . import multiaddr, peerid
 
@@ -31,9 +32,15 @@ def key_of(name: bytes) -> int:
     return int.from_bytes(hashlib.sha256(name).digest(), "big")
 
 
+@lru_cache(8192)  # the same peers are named again and again, and base58 costs 25 us
+def peer_key(peer_id: str) -> int:
+    """Where a peer stands. Raises RemoteProtocolError when `peer_id` is none."""
+    return key_of(peerid.peer_id_to_bytes(peer_id))
+
+
 def contact(peer_id: str, addresses: Iterable[str] = ()) -> Contact:
     """Raises RemoteProtocolError when `peer_id` is none."""
-    return Contact(peer_id, key_of(peerid.peer_id_to_bytes(peer_id)), tuple(addresses))
+    return Contact(peer_id, peer_key(peer_id), tuple(addresses))
 
 
 def shared_bits(a: int, b: int) -> int:

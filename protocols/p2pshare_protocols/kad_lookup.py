@@ -154,11 +154,7 @@ class Lookup:
 
     def _ask_past(self, blocked: int, free: int, now: float, chosen: list[_Candidate]) -> None:
         """Candidates that must wait for their informant hold no places: ask as many of those behind them."""
-        behind = 0
-        for candidate in self._order:
-            if candidate.state in (State.FAILED, State.SLOW) or self._orphan(candidate):
-                continue
-            behind += 1
+        for behind, candidate in enumerate(self._alive(), 1):
             if behind > self.k + blocked or len(chosen) >= free:
                 return
             if behind > self.k and candidate.state is State.HEARD and self._may_ask(candidate):
@@ -202,31 +198,41 @@ class Lookup:
 
     def region(self) -> list[Contact]:
         """Where a record belongs: the k nearest that answered, and all others nearer than the bound, up to `most`."""
-        return [c.contact for c in self._window(c for c in self._order if c.state is State.ANSWERED)]
+        region: list[Contact] = []
+        for candidate in self._order:
+            if candidate.state is State.ANSWERED:
+                if not self._in_window(candidate, len(region)):
+                    break
+                region.append(candidate.contact)
+        return region
+
+    def _in_window(self, candidate: _Candidate, before: int) -> bool:
+        """Whether the candidate counts when `before` nearer ones do."""
+        return before < self.k or (candidate.distance < self._bound and before < self._most)
+
+    def _alive(self) -> Iterator[_Candidate]:
+        gone = (State.FAILED, State.SLOW)
+        return (c for c in self._order if c.state not in gone and not self._orphan(c))
 
     def _needed(self) -> list[_Candidate]:
         """Those that must answer before the end: over all paths together, and on each path its nearest share."""
-        alive = [c for c in self._order if c.state not in (State.FAILED, State.SLOW) and not self._orphan(c)]
-        needed = self._window(alive)
-        if self._paths == 1:
-            return needed
-        share = -(-self.k // self._paths)
-        seen = {candidate.contact.peer_id for candidate in needed}
-        counts = [0] * self._paths
-        for candidate in alive:
-            if counts[candidate.path] < share:
-                counts[candidate.path] += 1
-                if candidate.contact.peer_id not in seen:
-                    needed.append(candidate)
-        return needed
-
-    def _window(self, candidates: Iterable[_Candidate]) -> list[_Candidate]:
-        out: list[_Candidate] = []
-        for candidate in candidates:
-            if len(out) >= self.k and (candidate.distance >= self._bound or len(out) >= self._most):
+        needed: list[_Candidate] = []
+        in_window = 0
+        share = -(-self.k // self._paths) if self._paths > 1 else 0
+        lacking = [share] * self._paths
+        short = self._paths if share else 0  # paths that lack some of their share
+        for candidate in self._alive():
+            counts = self._in_window(candidate, in_window)
+            if not counts and not short:
                 break
-            out.append(candidate)
-        return out
+            in_window += counts
+            if lacking[candidate.path]:
+                lacking[candidate.path] -= 1
+                short -= not lacking[candidate.path]
+            elif not counts:
+                continue
+            needed.append(candidate)
+        return needed
 
     def _live_informants(self, candidate: _Candidate) -> Iterator[_Informant]:
         return (i for i in map(self._informants.__getitem__, candidate.informants) if not i.dropped)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import lru_cache
 
 from . import multiaddr, peerid, varint
 from .errors import RemoteProtocolError
@@ -23,6 +24,8 @@ MAX_CLOSER = 20
 MAX_PROVIDERS = 100
 MAX_ADDRESSES = 16
 MAX_FIELDS = 4096
+_REMEMBERED = 8192
+"""Names and addresses whose other form is kept: a DHT names the same peers again and again, and base58 costs 25 us."""
 
 
 class Kind(IntEnum):
@@ -67,6 +70,16 @@ class Message:
     cluster_level: int = 0  # obsolete, always 0 in what we write
 
 
+_id_to_bytes = lru_cache(_REMEMBERED)(peerid.peer_id_to_bytes)
+_id_from_bytes = lru_cache(_REMEMBERED)(peerid.peer_id_from_bytes)
+_address_to_binary = lru_cache(_REMEMBERED)(multiaddr.to_binary)
+
+
+@lru_cache(_REMEMBERED)
+def _address_from_binary(binary: bytes) -> tuple[str, str | None]:
+    return multiaddr.split_peer(multiaddr.to_text(binary))
+
+
 def _varint_field(number: int, value: int) -> bytes:
     return varint.encode(number << 3) + varint.encode(value) if value else b""
 
@@ -76,9 +89,9 @@ def _bytes_field(number: int, value: bytes) -> bytes:
 
 
 def _encode_peer(peer: Peer) -> bytes:
-    out = bytearray(_bytes_field(1, peerid.peer_id_to_bytes(peer.peer_id)))
+    out = bytearray(_bytes_field(1, _id_to_bytes(peer.peer_id)))
     for address in peer.addresses[:MAX_ADDRESSES]:
-        out += _bytes_field(2, multiaddr.to_binary(address))
+        out += _bytes_field(2, _address_to_binary(address))
     return bytes(out + _varint_field(3, peer.connection))
 
 
@@ -152,7 +165,7 @@ def decode_peer(data: bytes) -> Peer | None:
     for number, value, body in _fields(data):
         if number == 1:
             try:
-                peer_id = peerid.peer_id_from_bytes(body)
+                peer_id = _id_from_bytes(body)
             except RemoteProtocolError:
                 return None
         elif number == 2 and len(addresses) < MAX_ADDRESSES:
@@ -168,7 +181,7 @@ def decode_peer(data: bytes) -> Peer | None:
 def _addresses(peer_id: str, binaries: Iterable[bytes]) -> Iterator[str]:
     for binary in binaries:
         try:
-            address, whose = multiaddr.split_peer(multiaddr.to_text(binary))
+            address, whose = _address_from_binary(binary)
         except RemoteProtocolError:
             continue
         if address and whose in (None, peer_id):

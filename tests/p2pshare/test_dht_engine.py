@@ -282,6 +282,13 @@ async def test_bad_questions_reset_their_stream_only(world: World, autojump_cloc
     assert await call(stranger, server, b"\x02\x08\x05", b"\x02\x08\x05") == b"\x02\x08\x05" * 2
 
 
+async def test_a_flood_of_questions_is_answered_at_a_walking_pace(world: World, autojump_clock: MockClock) -> None:
+    server, _, _ = await world.node()
+    before = trio.current_time()
+    assert await call(world.board.node(), server, b"\x02\x08\x05" * 450) == b"\x02\x08\x05" * 450
+    assert 3.9 < trio.current_time() - before < 5
+
+
 async def test_two_streams_a_peer_and_idle_ones_end(world: World, autojump_clock: MockClock) -> None:
     server, _, _ = await world.node()
     stranger = world.board.node()

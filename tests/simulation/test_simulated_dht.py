@@ -77,3 +77,16 @@ def test_disjoint_paths_find_the_same() -> None:
 def test_the_same_seed_gives_the_same_run() -> None:
     runs = [rounds_and_misses(VirtualNetwork(200, seed=7, hanging=0.2), 3) for _ in range(2)]
     assert runs[0] == runs[1]
+
+
+def test_twenty_nodes_right_at_a_key_cannot_hide_its_record() -> None:
+    network = VirtualNetwork(1000, seed=8)
+    for node in network.rng.sample(network.honest(), 5):
+        network.look_up(node, network.rng.getrandbits(256))  # how big the network is, from elsewhere
+    key = network.rng.getrandbits(256)
+    network.surround(key, 20)
+    provider, *seekers = network.rng.sample(network.honest(), 11)
+    stored = network.provide(provider, key)
+    honest = [contact for contact in stored.at if not contact.peer_id.startswith("hides")]
+    assert len(honest) >= 8
+    assert all(provider.contact.peer_id in network.look_up(seeker, key).providers for seeker in seekers)

@@ -26,7 +26,7 @@ HARD_LIMIT = 10.0
 class Node:
     contact: Contact
     table: RoutingTable
-    behaviour: str = "honest"  # "hangs", "poisons"
+    behaviour: str = "honest"  # "hangs", "poisons" (2,000 made-up peers), "hides" (keeps nothing, names accomplices)
     providers: dict[int, set[str]] = field(default_factory=dict)
     pace: Pace = field(default_factory=Pace)
 
@@ -60,6 +60,7 @@ class VirtualNetwork:
         self.rng = random.Random(seed)
         self.now = 0.0
         self.size = SizeEstimate()
+        self.hiding: list[Contact] = []
         self.nodes: dict[str, Node] = {}
         for number in range(count):
             contact = Contact(f"n{number}", self.rng.getrandbits(BITS), (f"/ip4/{number}",))
@@ -105,7 +106,18 @@ class VirtualNetwork:
             top = target >> 64 << 64  # nearer than any real node can be
             fakes = (Contact(f"fake{self.rng.getrandbits(64)}", top | self.rng.getrandbits(64)) for _ in range(2000))
             return list(fakes)
+        if server.behaviour == "hides":
+            return heapq.nsmallest(K, self.hiding, key=lambda contact: contact.key ^ target)
         return server.table.closest(target, K)
+
+    def surround(self, target: int, count: int) -> None:
+        """Real nodes of one attacker, nearer to `target` than any other, known to whoever has room for them."""
+        self.hiding = [Contact(f"hides{n}", target ^ self.rng.getrandbits(200), (f"/ip4/h{n}",)) for n in range(count)]
+        for contact in self.hiding:
+            for node in self.nodes.values():
+                node.table.answered(contact, self.now)
+        for contact in self.hiding:
+            self.add(contact).behaviour = "hides"
 
     def look_up(
         self,
@@ -165,6 +177,8 @@ class VirtualNetwork:
         outcome = self.look_up(provider, target, paths=paths)
         region = outcome.lookup.region()
         for contact in region:
+            if self.nodes[contact.peer_id].behaviour == "hides":
+                continue
             self.nodes[contact.peer_id].providers.setdefault(target, set()).add(provider.contact.peer_id)
         seconds = outcome.seconds + max((self.rng.uniform(0.5, 1.5) * ROUND for _ in region), default=0.0)
         return Stored(seconds, outcome.lookup.queries, len(region), region)
