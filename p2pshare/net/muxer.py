@@ -140,6 +140,10 @@ class Muxer:
         """The next stream that the peer opened. Raises trio.EndOfChannel when the connection has ended."""
         return await self._offered.receive()
 
+    def accepted(self) -> trio.MemoryReceiveChannel[MuxStream]:
+        """The streams that the peer opens, to go through with `async for`, until the connection has ended."""
+        return self._offered
+
     async def ping(self) -> float:
         """The round trip in seconds. Raises BrokenResourceError when the connection ends first."""
         return await self._pings.ping()

@@ -229,6 +229,10 @@ class Session:
         Noise has no closing of its own, so whether that is the proper end is for the layer above to say.
         Raises RemoteProtocolError, trio.BrokenResourceError (lost, or ended inside a record).
         """
+        if self._views:  # what `receive_into` left
+            left, self._views = self._views[::-1], []
+            await trio.lowlevel.checkpoint()
+            return left
         while True:
             if not self._first and not await self._fill():
                 return []

@@ -101,6 +101,18 @@ async def test_bytes_read_with_the_negotiation_are_not_lost() -> None:
         assert await bob.receive_some() == b"at once"
 
 
+async def test_what_receive_some_left_comes_first_from_receive_views() -> None:
+    alice, bob = await secured(*await socket_pair())
+    await alice.send([b"line", bytes(70000)])
+    assert await bob.receive_some(4) == b"line"
+    got = 0
+    while got < 70000:
+        got += sum(map(len, await bob.receive_views()))
+    assert got == 70000
+    await alice.aclose()
+    await bob.aclose()
+
+
 async def _record(suite: str, data: bytes) -> tuple[Session, trio.abc.Stream, bytes]:
     """Bob's session, the raw end that feeds it, and the wire bytes of records with `data` from Alice."""
     left, right = trio.testing.memory_stream_pair()
