@@ -21,7 +21,8 @@ PUSH = "/ipfs/id/push/1.0.0"
 MAX_MESSAGE = 65536  # bytes; go-libp2p sends at most 8 KiB unsigned, and a signed record behind
 MAX_PROTOCOLS = 128
 MAX_ADDRESSES = 32
-_MAX_AGENT = 128  # characters
+_MAX_TEXT = 256  # characters of a name; longer ones are left out
+_MAX_AGENT = 128
 _VERSION = "ipfs/0.1.0"
 
 
@@ -61,11 +62,16 @@ def decode(body: bytes) -> Identified:
         raise RemoteProtocolError("an identify message is no protobuf") from None
     observed = _addresses([message.observed_addr])
     return Identified(
-        agent="".join(c for c in message.agent_version[:_MAX_AGENT] if c.isprintable()),
-        protocols=frozenset(p for p in message.protocols[:MAX_PROTOCOLS] if len(p) <= 256 and p.isprintable()),
+        agent=_text(message.agent_version)[:_MAX_AGENT],
+        protocols=frozenset(map(_text, message.protocols[:MAX_PROTOCOLS])) - {""},
         listen_addresses=tuple(_addresses(message.listen_addrs[:MAX_ADDRESSES])),
         observed=observed[0] if observed else None,
     )
+
+
+def _text(told: str | bytes) -> str:
+    """A text as it is when it can be shown, "" when not: protobuf gives bytes where it is not UTF-8."""
+    return told if isinstance(told, str) and told.isprintable() and len(told) <= _MAX_TEXT else ""
 
 
 def _addresses(binaries: Sequence[bytes]) -> list[str]:
