@@ -176,7 +176,11 @@ class Publisher:
     async def _hash(self, files: list[FoundFile]) -> None:
         hasher = Hasher(self._profile)
         work = hasher.work(files, lambda file: file.path in self._broken)
-        await run_ordered(work, self._take, limiter=self._limiter)
+        try:
+            await run_ordered(work, self._take, limiter=self._limiter)
+        except trio.Cancelled:
+            self._flush()  # a pause, or the daemon ends: what is hashed needs not be read again
+            raise
         self._flush()
 
     def _take(self, results: list[Hashed]) -> None:
