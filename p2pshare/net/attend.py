@@ -7,7 +7,7 @@ import time
 
 import trio
 
-from p2pshare.errors import RemoteError
+from p2pshare.errors import LocalError, RemoteError
 from p2pshare.net import identify, ping
 from p2pshare.net.api import Stream
 from p2pshare.net.connection import Connection
@@ -69,8 +69,14 @@ class Attendant:
         connection.listen_addresses = told.listen_addresses
         self._switch.add_addresses(connection.peer_id, told.listen_addresses, ttl=_ADDRESS_SECONDS)
         self._switch.identified(connection)
-        if self._remembered is not None:
-            addresses = [connection.address] if connection.direction == "out" else []
-            addresses += [a for a in told.listen_addresses if a not in addresses]
-            if addresses:
-                self._remembered.remember(connection.peer_id, addresses, time.time())
+        self._remember(connection, told)
+
+    def _remember(self, connection: Connection, told: identify.Identified) -> None:
+        dialled = [connection.address] if connection.direction == "out" else []
+        addresses = list(dict.fromkeys([*dialled, *told.listen_addresses]))
+        if self._remembered is None or not addresses:
+            return
+        try:
+            self._remembered.remember(connection.peer_id, addresses, time.time())
+        except LocalError as error:  # a full disk is no reason to lose a peer
+            _log.warning("a peer could not be remembered: %s", error)

@@ -45,11 +45,12 @@ async def keep_bootstrap(switch: Switch, peer_id: str, addresses: Sequence[str])
     pause = FIRST_PAUSE
     while True:
         if switch.is_connected(peer_id):
-            pause = FIRST_PAUSE
             await trio.sleep(CHECK_SECONDS)
+            if switch.is_connected(peer_id):
+                pause = FIRST_PAUSE
             continue
         switch.trust_addresses(peer_id, addresses)
-        if not await _try(switch, peer_id):
+        if not await _try(switch, peer_id) or not switch.is_connected(peer_id):
             await trio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 

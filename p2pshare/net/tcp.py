@@ -15,8 +15,8 @@ from p2pshare.net.addresses import IP, listen_target
 _log = logging.getLogger(__name__)
 
 _BACKLOG = 1024  # the kernel cuts it to net.core.somaxconn
-_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_PAUSE = 0.2  # seconds to wait when there are no descriptors left
+_GONE = (errno.ECONNABORTED, errno.EPROTO, errno.ECONNRESET)  # it went away before it was accepted
+_PAUSE = 0.2  # seconds to wait when it is our side that cannot: no descriptors, no memory
 
 
 def stream_over(sock: trio.socket.SocketType) -> trio.SocketStream:
@@ -82,12 +82,12 @@ async def accept_forever(
         except trio.ClosedResourceError:
             return
         except OSError as error:
-            if error.errno in _NO_ROOM:
-                _log.warning("no descriptors left to accept a connection; pausing")
-                await trio.sleep(_PAUSE)
-            elif error.errno == errno.EBADF:
+            if error.errno == errno.EBADF:
                 return  # closed between two accepts
-            continue  # a connection that was gone before it was accepted
+            if error.errno not in _GONE:
+                _log.warning("a connection could not be accepted (%s); pausing", error.strerror)
+                await trio.sleep(_PAUSE)
+            continue
         take(sock, (peer[0], peer[1]))
 
 

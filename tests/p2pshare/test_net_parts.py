@@ -1,0 +1,101 @@
+"""The small parts: accepting without descriptors, rates, events to a subscriber that lags, a disk that is full."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from typing import Any, cast
+
+import trio
+import trio.testing
+
+from p2pshare.errors import DiskFull
+from p2pshare.net import tcp
+from p2pshare.net.api import PeerEvent
+from p2pshare.net.events import PeerEvents
+from p2pshare.net.rates import Rates
+from tests.support_net import identified, network, pair
+
+
+class Listener:
+    """Gives what it is told to: an error number to raise, or a name to accept."""
+
+    def __init__(self, *script: int | str) -> None:
+        self.script = list(script)
+
+    async def accept(self) -> tuple[Any, tuple[str, int]]:
+        await trio.lowlevel.checkpoint()
+        if not self.script:
+            raise trio.ClosedResourceError
+        what = self.script.pop(0)
+        if isinstance(what, int):
+            raise OSError(what, "an error")
+        return what, ("192.0.2.1", 1)
+
+
+async def test_running_out_of_descriptors_pauses_accepting_and_goes_on(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    taken: list[object] = []
+    listener = Listener("a", errno.EMFILE, errno.ENFILE, errno.ECONNABORTED, "b")
+    start = trio.current_time()
+    await tcp.accept_forever(cast(Any, listener), lambda sock, peer: taken.append(sock))
+    assert taken == ["a", "b"]
+    assert trio.current_time() - start == 0.4
+
+
+async def test_rates_are_bytes_a_second_over_the_last_seconds(autojump_clock: trio.testing.MockClock) -> None:
+    rates, moved = Rates(), [0, 0]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rates.sample, lambda: (moved[0], moved[1]))
+        await trio.sleep(0.5)
+        for _ in range(10):
+            moved[0] += 1000
+            moved[1] += 500
+            await trio.sleep(1)
+        assert rates.per_second == (1000, 500)
+        await trio.sleep(10)
+        assert rates.per_second == (0, 0)
+        nursery.cancel_scope.cancel()
+
+
+def test_bytes_of_ended_connections_still_count() -> None:
+    rates = Rates()
+    rates.ended((5, 7))
+    assert rates.total([(1, 1), (1, 1)]) == (7, 9)
+
+
+async def test_a_subscriber_that_lags_loses_the_oldest() -> None:
+    events = PeerEvents(capacity=2)
+    with events.subscribe() as slow, events.subscribe() as quick:
+        for number in range(4):
+            events.publish(PeerEvent("connected", str(number)))
+            assert (await quick.receive()).peer_id == str(number)
+        assert [(await slow.receive()).peer_id for _ in range(2)] == ["2", "3"]
+    events.publish(PeerEvent("connected", "5"))
+
+
+class FullDisk:
+    def remember(self, peer_id: str, addresses: Sequence[str], seen: float) -> None:
+        raise DiskFull("no room")
+
+    def known(self, limit: int) -> Sequence[tuple[str, Sequence[str], float]]:
+        return []
+
+
+async def test_a_peer_that_cannot_be_remembered_stays() -> None:
+    async with network(2) as two, network(1, remembered=FullDisk()) as one:
+        await one.connect(two.addresses()[0])
+        await identified(one, two.peer_id)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert one.is_connected(two.peer_id)
+
+
+async def test_status_tells_where_it_listens_and_what_it_moved() -> None:
+    async with pair() as (one, two):
+        status = one.status()
+        assert status["listen"] == one.addresses()
+        assert status["reachable"] == "unknown"
+        assert status["connections"] == 1
+        assert set(cast(dict[str, int], status["rates"])) == {"in", "out"}
+        assert two.peer_id != one.peer_id
