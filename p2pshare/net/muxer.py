@@ -1,13 +1,10 @@
 """The muxer of a connection: it moves bytes between a session and its streams.
 
-`run` reads, writes and keeps alive until the connection ends. All waiting is for events; nothing polls. What is
-urgent (windows, pings, ends) goes before data, and streams take turns, so that a ping never waits behind a bulk
-transfer for more than one batch. A batch is as much as the connection takes in about 10 ms.
+`run` reads, writes and keeps alive until the connection ends. All waiting is for events; nothing polls.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 import trio
@@ -16,9 +13,10 @@ from p2pshare.errors import QuotaExceeded
 from p2pshare.net.muxer_limits import MuxerLimits, ReceiveBudget
 from p2pshare.net.muxer_ping import Pings
 from p2pshare.net.muxer_stream import MuxStream
-from p2pshare.net.session import MAX_BATCH, Session
+from p2pshare.net.muxer_turns import Turns
+from p2pshare.net.session import Session
 from p2pshare_protocols.errors import RemoteProtocolError
-from p2pshare_protocols.yamux import INITIAL_WINDOW, MAX_FRAME, PROTOCOL, Yamux
+from p2pshare_protocols.yamux import INITIAL_WINDOW, PROTOCOL, Yamux
 from p2pshare_protocols.yamux_events import (
     Acknowledged,
     Event,
@@ -30,13 +28,11 @@ from p2pshare_protocols.yamux_events import (
     WentAway,
     WindowOpened,
 )
-from p2pshare_protocols.yamux_frames import HEADER, NORMAL
+from p2pshare_protocols.yamux_frames import NORMAL
 
 PROTOCOLS = (PROTOCOL,)
-_QUANTUM = 1 << 16  # bytes of a stream's turn when others wait too
-_FIRST_BATCH, _MIN_BATCH, _FULL_BATCH = 1 << 18, 1 << 14, (1 << 20) + 4096
-_SLOW, _QUICK = 0.010, 0.004  # seconds that a batch took: make it smaller, larger
 _UNKNOWN_RTT, _LEAST_RTT = 0.020, 0.001
+_LEAST_UNSENT = 1 << 16
 
 
 class Muxer:
@@ -64,12 +60,11 @@ class Muxer:
         self._on_stream = on_stream
         self._offer, self._offered = trio.open_memory_channel[MuxStream](self.limits.max_inbound)
         self._streams: dict[int, MuxStream] = {}
-        self._round: deque[MuxStream] = deque()  # streams with bytes to send and a window for them
+        self._turns = Turns(self._machine)
         self._work = trio.Event()
         self._may_open = trio.Event()
         self._idle = trio.Event()  # nothing waits to be written
         self._pings = Pings(self._send_ping, self._moved, self.limits)
-        self._batch = _FIRST_BATCH
         self._flushing = False
         self._writer_lost = False
         self._polite = False  # close the connection rather than abort it
@@ -89,6 +84,11 @@ class Muxer:
     @property
     def bytes_out(self) -> int:
         return self.session.bytes_out
+
+    @property
+    def is_leaving(self) -> bool:
+        """No stream can be opened any more: the connection has ended, or the peer said goodbye."""
+        return self._ended or self._machine.went_away
 
     @property
     def stream_count(self) -> int:
@@ -112,6 +112,7 @@ class Muxer:
             self._nursery = None
             self._end("the connection was aborted")
             await self._close_session()
+            self._budget.close()
             self._offer.close()
             self.on_closed.set()
 
@@ -123,7 +124,7 @@ class Muxer:
         """
         while True:
             await trio.lowlevel.checkpoint()
-            if self._ended or self._machine.went_away:
+            if self.is_leaving:
                 raise trio.BrokenResourceError(self.close_reason or "the connection is closing")
             if self._machine.counts.outbound >= self.limits.max_outbound:
                 raise QuotaExceeded(f"{self.limits.max_outbound} streams are open to this peer")
@@ -173,9 +174,7 @@ class Muxer:
     # For streams.
 
     def want_send(self, stream: MuxStream) -> None:
-        if not stream.queued:
-            stream.queued = True
-            self._round.append(stream)
+        if self._turns.add(stream):
             self._poke()
 
     def send_window(self, stream: MuxStream) -> int:
@@ -205,7 +204,7 @@ class Muxer:
 
     def consumed(self, stream: MuxStream, count: int) -> None:
         """Grant more window once half of it is used up; a larger one when that took less than 4 round trips."""
-        if not self._machine.consumed(stream.id, count):
+        if self._ended or not self._machine.consumed(stream.id, count):
             return
         now = trio.current_time()
         size = self._machine.window_size(stream.id)
@@ -239,7 +238,9 @@ class Muxer:
     async def _write_loop(self) -> None:
         try:
             while True:
-                buffers = self._collect()
+                buffers = self._turns.collect()
+                if self._machine.can_open:
+                    self._may_open.set()
                 if not buffers:
                     self._idle.set()
                     self._work = trio.Event()
@@ -251,44 +252,13 @@ class Muxer:
                 self._flushing = True
                 await self.session.flush()
                 self._flushing = False
-                self._adapt(trio.current_time() - begun)
+                if self._turns.adapt(trio.current_time() - begun):
+                    self.session.pace(max(self._turns.batch, _LEAST_UNSENT))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._writer_lost = True
             self._idle.set()
             self._end(f"the connection was lost: {error}")
             # What the peer sent before is still read; the reader finds the end by itself.
-
-    def _collect(self) -> list[memoryview]:
-        """One batch: control frames, then a turn for each stream that has something to send."""
-        buffers: list[memoryview] = []
-        if control := self._machine.control_to_send():
-            buffers.append(memoryview(control))
-            if self._machine.can_open:
-                self._may_open.set()
-        room = min(self._batch, MAX_BATCH - len(control))
-        while self._round and room > HEADER:
-            stream = self._round.popleft()
-            turn = _QUANTUM if self._round else MAX_FRAME
-            count = min(stream.pending(), self._machine.send_window(stream.id), turn, room - HEADER)
-            if count:
-                buffers.append(memoryview(self._machine.data_header(stream.id, count)))
-                buffers.append(stream.take(count))
-                room -= HEADER + count
-            if count and stream.pending():
-                self._round.append(stream)
-            else:
-                stream.queued = False
-        return buffers
-
-    def _adapt(self, took: float) -> None:
-        """Keep a batch, and what the kernel holds unsent, at what the connection takes in some milliseconds."""
-        if took > _SLOW and self._batch > _MIN_BATCH:
-            self._batch = max(_MIN_BATCH, self._batch // 2)
-        elif took < _QUICK and self._batch < _FULL_BATCH:
-            self._batch = min(_FULL_BATCH, self._batch * 2)
-        else:
-            return
-        self.session.pace(max(self._batch, 1 << 16))
 
     async def _written(self) -> None:
         """Wait until all that was accepted is with the kernel."""
@@ -349,6 +319,8 @@ class Muxer:
             stream.break_off("too much is received and not read", keep=False)
 
     def _on_opened(self, id: int) -> None:
+        if not self._machine.is_open(id):  # reset in the same breath
+            return
         stream = MuxStream(self, id)
         self._streams[id] = stream
         if self._ended:
@@ -398,7 +370,7 @@ class Muxer:
             self._budget.revoke(stream.granted)
             stream.gone.set()
         self._streams.clear()
-        self._round.clear()
+        self._turns.clear()
         self._pings.end(reason)
         self._may_open.set()
         self._poke()

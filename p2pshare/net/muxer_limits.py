@@ -61,3 +61,10 @@ class ReceiveBudget:
         self.granted -= count
         if self._parent:
             self._parent.revoke(count)
+
+    def close(self) -> None:
+        """The connection has ended: give all back to the process, whoever still holds a stream of it."""
+        if self._parent:
+            self._parent.release(self.held)
+            self._parent.revoke(self.granted)
+            self._parent = None

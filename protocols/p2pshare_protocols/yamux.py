@@ -89,7 +89,7 @@ class _Body:
 
 @dataclass(slots=True)
 class Counts:
-    """Streams that live now, by who opened them, and how many of the peer's were refused in a row."""
+    """Streams that live now, by who opened them; `refused`: of the peer's, in a row."""
 
     inbound: int = 0
     outbound: int = 0

@@ -198,6 +198,25 @@ async def test_a_lost_connection_breaks_its_streams_but_not_what_was_finished() 
                 await call()
         with pytest.raises(trio.EndOfChannel):
             await right.accept_stream()
+        assert right.is_leaving
+
+
+async def test_what_nobody_reads_is_given_back_to_the_process_when_the_connection_ends() -> None:
+    alice, bob = await secured(*await socket_pair())
+    process = ReceiveBudget(64 * MIB)
+    left, right = Muxer(alice, initiator=True), Muxer(bob, initiator=False, process_budget=process)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(left.run)
+        nursery.start_soon(right.run)
+        near, far = await stream_pair(left, right)
+        await near.send_all(bytes(1000))
+        await left.ping()
+        assert process.held == 1000
+        await left.aclose()
+        await right.on_closed.wait()
+        assert process.held == 0
+        assert len(await far.receive_exactly(1000)) == 1000  # still there for who reads
+        assert process.held == 0
 
 
 async def test_closing_says_goodbye_and_delivers() -> None:
