@@ -37,7 +37,7 @@ class IndexServer:
     def __init__(self, net: Network, store: Store, *, allowance: Allowance | None = None) -> None:
         self._peer_id = net.peer_id
         self._store = store
-        self._allowance = Allowance() if allowance is None else allowance
+        self._allowance = Allowance(trio.current_time()) if allowance is None else allowance
         self._under_way = 0
         net.handle(PROTOCOL, self.serve)
 
@@ -60,15 +60,23 @@ class IndexServer:
             with trio.fail_after(_REQUEST_TIME):
                 length = frame_length(await stream.receive_exactly(LENGTH), MAX_REQUEST)
                 body = await stream.receive_exactly(length)
-            query, limit = decode_request(body)
-            found = rows_of(self._store, query, limit, peer_id=self._peer_id, for_strangers=True)
-            rows = [encode_row(row) for row in found.rows]
-            told = [row for row in rows if row is not None]
-            frames, everything = encode_pages(told)
-            complete = found.complete and everything and len(told) == len(rows)
+            answer = self._look_up(stream.peer_id, body)
             with trio.fail_after(_ANSWER_TIME):
-                await stream.send_all(b"".join(frames) + encode_end(complete=complete))
+                await stream.send_all(answer)
         except trio.TooSlowError:
             raise RemoteError("the peer is too slow to ask or to take the answer", kind="timeout") from None
         except RemoteProtocolError as error:
             raise RemoteError(f"the peer's question is not understood: {error}", kind="failed") from None
+
+    def _look_up(self, peer_id: str, body: bytes) -> bytes:
+        """All frames of the answer to the request `body`. The time it takes is on `peer_id`'s account."""
+        begin = trio.current_time()
+        query, limit = decode_request(body)
+        found = rows_of(self._store, query, limit, peer_id=self._peer_id, for_strangers=True)
+        rows = [encode_row(row) for row in found.rows]
+        told = [row for row in rows if row is not None]
+        frames, everything = encode_pages(told)
+        now = trio.current_time()
+        self._allowance.spend(peer_id, now - begin, now)
+        complete = found.complete and everything and len(told) == len(rows)
+        return b"".join(frames) + encode_end(complete=complete)
