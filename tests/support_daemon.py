@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 class StubNode:
     def __init__(self, identity):
         self._identity = identity
+        self.streams = 0
 
     async def id(self):
         return {"peer_id": self._identity.peer_id, "addresses": ["/ip4/127.0.0.1/tcp/1"]}
@@ -35,8 +36,12 @@ class StubNode:
         return {"peers": 0}
 
     async def events(self, emit, *, topics, since):
-        await emit({"seq": 1})
-        await trio.sleep_forever()
+        self.streams += 1
+        try:
+            await emit({"seq": 1})
+            await trio.sleep_forever()
+        finally:
+            self.streams -= 1
 
     async def jobs_list(self, *, states):
         return {"jobs": []}
@@ -45,7 +50,9 @@ class StubNode:
 @asynccontextmanager
 async def good(config, identity, places, wall_clock):
     assert abs(wall_clock() - time.time()) < 60
-    yield StubNode(identity)
+    node = StubNode(identity)
+    yield node
+    assert node.streams == 0, "the node was closed while a stream still used it"
 
 
 @asynccontextmanager

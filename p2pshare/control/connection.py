@@ -46,6 +46,11 @@ class MessageConnection:
                 if half_closed:
                     requests.start_soon(self._leave_on_hangup, requests)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call is in flight."""
+        return bool(self._scopes)
+
     def cancel_requests(self) -> None:
         """End every request in flight with an error of kind cancelled: the daemon stops."""
         for scope in list(self._scopes.values()):

@@ -12,7 +12,6 @@ from typing import Any, Final
 import h11
 import trio
 
-from p2pshare import __name__ as product
 from p2pshare.control.api import Answer, Emit, Host
 from p2pshare.control.channel import READ_SIZE, SlowReader, send, wait_hangup
 from p2pshare.control.dispatch import Call, CallFailed, prepare
@@ -64,6 +63,7 @@ class HttpConnection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._reading = trio.CancelScope()  # of the request that is awaited
         self._calling = trio.CancelScope()  # of the call that is answered
+        self._in_call = False
         self._finishing = False
         self._cut = False  # a chunk was sent in part: nothing can follow it
 
@@ -75,6 +75,11 @@ class HttpConnection:
                 self._http.start_next_cycle()
         except (SlowReader, trio.BrokenResourceError):
             return  # the client is gone
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is in flight."""
+        return self._in_call
 
     def cancel_requests(self) -> None:
         """End the request in flight with an error of kind cancelled: the daemon stops."""
@@ -156,13 +161,17 @@ class HttpConnection:
         await self._write(*self._whole(200, answer))
 
     async def _run(self, call: Call, emit: Emit) -> Answer:
-        with trio.CancelScope() as self._calling:
-            return await call.run(emit)
+        self._in_call = True
+        try:
+            with trio.CancelScope() as self._calling:
+                return await call.run(emit)
+        finally:
+            self._in_call = False
         raise CallFailed(control.APPLICATION_ERROR, f"{call.method.name} was cancelled", kind="cancelled")
 
     async def _answer_stream(self, call: Call) -> None:
         """Events as lines, as they come. The status is sent first: a later error is the last line."""
-        headers = [("Content-Type", NDJSON), ("Server", product), ("Transfer-Encoding", "chunked")]
+        headers = [("Content-Type", NDJSON), ("Server", "p2pshare"), ("Transfer-Encoding", "chunked")]
         await self._write(h11.Response(status_code=200, headers=headers))
 
         async with trio.open_nursery() as nursery:
@@ -208,7 +217,7 @@ class HttpConnection:
         await self._write(*self._whole(status, body + b"\n", close=close))
 
     def _whole(self, status: int, body: bytes, *, close: bool = False) -> tuple[h11.Event, ...]:
-        headers = [("Content-Type", JSON), ("Content-Length", str(len(body))), ("Server", product)]
+        headers = [("Content-Type", JSON), ("Content-Length", str(len(body))), ("Server", "p2pshare")]
         if close:
             headers.append(("Connection", "close"))
         response = h11.Response(status_code=status, headers=headers)

@@ -38,10 +38,16 @@ class ControlServer:
         self._connections: set[MessageConnection | HttpConnection] = set()
         self._count = 0
 
-    def cancel_requests(self) -> None:
-        """Answer every request in flight with kind cancelled: streams would otherwise outlast the node."""
-        for connection in list(self._connections):
-            connection.cancel_requests()
+    async def end_requests(self, patience: float) -> None:
+        """Answer every request in flight with kind cancelled, and wait until they have let go of the node.
+
+        A method that does not heed its cancellation is left behind after `patience` seconds.
+        """
+        with trio.move_on_after(patience):
+            while busy := [connection for connection in self._connections if connection.busy]:
+                for connection in busy:
+                    connection.cancel_requests()
+                await trio.sleep(0.005)
 
     def finish(self) -> None:
         """Let every connection end as soon as its last answers are sent."""

@@ -14,7 +14,8 @@ import trio
 
 logger = logging.getLogger(__name__)
 
-CLOSE_TIME = 3.0  # seconds for the node to close by itself
+REQUESTS_TIME = 0.5  # seconds for the requests in flight to end, before the node closes under them
+CLOSE_TIME = 2.5  # seconds for the node to close by itself
 HARD_STOP = 4.5  # seconds after which the process ends, whatever is stuck
 STUCK_EXIT = 1
 

@@ -5,8 +5,10 @@ config -> directories -> lock -> log -> identity -> control socket -> node -> re
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -29,6 +31,8 @@ from p2pshare.identity import Identity, load_or_create
 from p2pshare_protocols.places import Places
 
 logger = logging.getLogger(__name__)
+
+DESCRIPTORS = 65536
 
 Load = Callable[[], OpenNode]
 
@@ -63,6 +67,7 @@ def _run_locked(places: Places, config: Config, log: Log, *, foreground: bool, l
         identity = load_or_create(places.identity)
         host = ProcessHost(config, identity.peer_id, log, time.monotonic)
         logger.info("starting as process %d", os.getpid())
+        _raise_descriptor_limit()
         trio.run(Life(places, config, identity, host, log, foreground=foreground, load=load).live)
     except Exception as error:  # the process's own edge: whatever it is goes to the log and becomes an exit code
         known = _known(error)
@@ -73,6 +78,15 @@ def _run_locked(places: Places, config: Config, log: Log, *, foreground: bool, l
         raise LocalError("the daemon ended by a defect", hint=f"See {log.path}.", kind="internal") from error
     logger.info("stopped")
     return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """Connections and shared files each take a descriptor; the usual soft limit of 1024 is there for select(2) only."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _known(error: BaseException) -> P2PShareError | None:
@@ -141,8 +155,8 @@ class Life:
         await self._host.stopping.wait()
         logger.info("stopping")
         notify("STOPPING=1")
-        server.cancel_requests()
         with bounded_stop():
+            await server.end_requests(deadline.REQUESTS_TIME)
             self._may_close.set()
             if self._host.was_ready:
                 await trio.sleep(deadline.CLOSE_TIME)
