@@ -255,6 +255,9 @@ def _read_query(query: str, params: Any) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, text in pairs:
         param: Param | None = params.get(name)
+        if param is None and f"{name}s" in params:  # ?topic=a&topic=b: each entry of a list under its singular
+            name = f"{name}s"
+            param = params[name]
         if param is not None and param.type in {"texts", "paths"}:
             values.setdefault(name, []).append(text)
         else:

@@ -47,12 +47,14 @@ async def test_get_and_post_on_one_connection(tmp_path):
             ("GET", "/v1/jobs/list?states=running&states=done", None, {}),
             ("POST", "/v1/share.start", b'{"paths":["/x"]}', {}),
             ("GET", "/v1/daemon.log?lines=3", None, {}),
+            ("GET", "/v1/jobs.list?state=running", None, {}),
         )
-        assert [(status, kind) for status, kind, _ in answers] == [(200, "application/json")] * 4
+        assert [(status, kind) for status, kind, _ in answers] == [(200, "application/json")] * 5
         assert json.loads(answers[0][2])["state"] == "ready"
         assert json.loads(answers[1][2])["states"] == ["running", "done"]
         assert json.loads(answers[2][2])["paths"] == ["/x"]
         assert len(json.loads(answers[3][2])["lines"]) == 3
+        assert json.loads(answers[4][2])["states"] == ["running"]
 
 
 @pytest.mark.parametrize(
