@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Final, Self
 
@@ -64,6 +65,7 @@ class Destination:
         self._descriptors = Descriptors()
         self._dirty: set[int] = set()
         self._made: set[int] = set()
+        self._making = threading.Lock()
         self._finished = False
         directory, self._name = os.path.split(path)
         with _mapped(f"write {path}"), contextlib.ExitStack() as undo:
@@ -231,23 +233,28 @@ class Destination:
     def _make(self, index: int) -> None:
         """Make a file with its room; take it as it is when an earlier run made it."""
         path, size = self._paths[index], self._entries[index].size
-        if not self._single:
-            self._tree.make_directories(path[:-1])
-        try:
-            descriptor = self._tree.open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        except FileExistsError:
-            if not self._resumed:
+        with self._making:
+            if index in self._made:
+                return
+            if not self._single:
+                self._tree.make_directories(path[:-1])
+            try:
+                descriptor = self._tree.open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            except FileExistsError:
+                if not self._resumed:
+                    raise
+                descriptor = self._tree.open_file(path, os.O_RDWR)
+            try:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise FileExistsError(17, "it is not a file", path[-1])
+                if size is not None and size >= _PREALLOCATED and status.st_size != size:
+                    preallocate(descriptor, size)
+            except BaseException:
+                os.close(descriptor)
                 raise
-            descriptor = self._tree.open_file(path, os.O_RDWR)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise FileExistsError(17, "it is not a file", path[-1])
-            if size is not None and size >= _PREALLOCATED and status.st_size != size:
-                preallocate(descriptor, size)
-        finally:
-            os.close(descriptor)
-        self._made.add(index)
+            self._descriptors.adopt(index, descriptor)
+            self._made.add(index)
 
     def _complete(self, index: int, entry: Entry) -> None:
         path = self._paths[index]
@@ -258,7 +265,7 @@ class Destination:
         else:
             if index not in self._made:
                 self._make(index)
-            if entry.size is not None:
+            if entry.size is not None and self._resumed:  # a file made and filled in one run has its size
                 with self._borrow(index) as descriptor:
                     if os.fstat(descriptor).st_size != entry.size:
                         os.ftruncate(descriptor, entry.size)

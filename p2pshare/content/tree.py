@@ -81,11 +81,22 @@ class Descriptors:
                 held[1] -= 1
                 self._trim()
 
+    def adopt(self, key: int, descriptor: int) -> None:
+        """Own a descriptor that was opened elsewhere, for the borrowers to come."""
+        with self._lock:
+            if key in self._open:
+                os.close(descriptor)
+                return
+            self._open[key] = [descriptor, 0]
+            self._trim()
+
     def _trim(self) -> None:
+        if len(self._open) <= self._limit:
+            return
         for key in [key for key, held in self._open.items() if held[1] == 0]:
+            os.close(self._open.pop(key)[0])
             if len(self._open) <= self._limit:
                 return
-            os.close(self._open.pop(key)[0])
 
     def close(self) -> None:
         with self._lock:
