@@ -19,6 +19,7 @@ from p2pshare_protocols.peerid import ED25519, encode_public_key
 _log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 15.0
+GATHER_SECONDS = 0.1  # parts register their protocols one after the other: peers are told once
 _ADDRESS_SECONDS = 3600.0  # how long addresses that a peer told of itself are believed
 _FAILURE = (RemoteError, RemoteProtocolError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 
@@ -44,17 +45,41 @@ class Attendant:
                     self._learn(connection, await identify.read(stream))
         except _FAILURE as error:
             _log.debug("%s was not identified: %s", connection.peer_id, error)
+        if self._switch.changed_at >= connection.since:
+            await self._push(connection)  # it may have asked us before the change
+
+    async def push_changes(self) -> None:
+        """Tells connected peers when we speak more than they were told, for ever."""
+        while True:
+            await self._switch.changed.wait()
+            await trio.sleep(GATHER_SECONDS)
+            self._switch.changed = trio.Event()
+            async with trio.open_nursery() as nursery:
+                for connection in self._switch.connections():
+                    nursery.start_soon(self._push, connection)
+
+    async def _push(self, connection: Connection) -> None:
+        if identify.PUSH not in connection.protocols:
+            return
+        try:
+            with trio.fail_after(ANSWER_SECONDS):
+                async with await connection.open_stream([identify.PUSH]) as stream:
+                    await stream.send_all(self._message(connection.address))
+        except _FAILURE as error:
+            _log.debug("%s was not told of a change: %s", connection.peer_id, error)
 
     async def _answer_identify(self, stream: Stream) -> None:
         observed = next((c.address for c in self._switch.connections() if c.peer_id == stream.peer_id), None)
-        message = identify.encode(
+        await identify.answer(stream, self._message(observed))
+
+    def _message(self, observed: str | None) -> bytes:
+        return identify.encode(
             public_key=self._key,
             agent=self._agent,
             listen=self._switch.listen_addresses(),
             protocols=sorted(self._switch.handlers),
             observed=observed,
         )
-        await identify.answer(stream, message)
 
     async def _take_push(self, stream: Stream) -> None:
         with trio.fail_after(ANSWER_SECONDS):

@@ -18,7 +18,7 @@ from p2pshare_protocols.errors import ProtocolError
 
 _log = logging.getLogger(__name__)
 
-MAX_INBOUND_STREAMS = 256  # of one connection; one more is reset
+MAX_INBOUND_STREAMS = 256  # handlers at work for one connection, also when their streams are gone; one more is reset
 NEGOTIATION_SECONDS = 10.0
 _CLOSE_SECONDS = 5.0  # for a handler's stream to hand over what was accepted, before it is reset
 _GOODBYE_SECONDS = 0.5

@@ -44,7 +44,8 @@ async def opened(
                 allow_private=allow_private,
                 nursery=nursery,
             )
-            Attendant(switch, identity, agent, remembered)
+            attendant = Attendant(switch, identity, agent, remembered)
+            nursery.start_soon(attendant.push_changes)
             nursery.start_soon(switch.rates.sample, switch.totals)
             for sock in listeners:
                 nursery.start_soon(tcp.accept_forever, sock, switch.accepted)

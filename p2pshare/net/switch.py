@@ -50,6 +50,8 @@ class Switch(Network):
         self.peer_id = peer_id
         self.handlers: dict[str, StreamHandler] = {}
         self.attend: Attend | None = None
+        self.changed = trio.Event()  # what identify tells of us is not what it told before; who tells it renews this
+        self.changed_at = trio.current_time()
         self.rates = Rates()
         self.inbound_from_public = False
         self._upgrader = upgrader
@@ -149,6 +151,9 @@ class Switch(Network):
         return advertised(self._bound, interface_ips(), allow_private=self._allow_private)
 
     def handle(self, protocol: str, handler: StreamHandler) -> None:
+        if protocol not in self.handlers:
+            self.changed_at = trio.current_time()
+            self.changed.set()
         self.handlers[protocol] = handler
 
     async def open_stream(self, peer_id: str, protocols: Sequence[str], *, timeout: float = 10.0) -> Stream:

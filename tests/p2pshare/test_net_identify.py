@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from p2pshare.net import identify
+from p2pshare.net import identify, ping
 from p2pshare.net.api import Stream
 from p2pshare_protocols import varint
 from p2pshare_protocols.errors import RemoteProtocolError
@@ -93,6 +93,14 @@ async def test_a_push_replaces_what_was_known() -> None:
             await until(two, lambda: two.protocols_of(one.peer_id) == {"/test/new/1"})
         assert two.peers()[0].agent == "new/1"
         assert LISTEN in two.addresses_of(one.peer_id)
+
+
+async def test_a_protocol_that_is_added_later_is_told_to_connected_peers() -> None:
+    async with pair() as (one, two):
+        await identified(one, two.peer_id)
+        two.handle("/test/later/1", ping.answer)
+        two.handle("/test/later/2", ping.answer)
+        await until(one, lambda: {"/test/later/1", "/test/later/2"} <= one.protocols_of(two.peer_id))
 
 
 async def test_a_public_node_does_not_keep_private_addresses_that_strangers_tell() -> None:

@@ -269,6 +269,32 @@ async def test_streams_of_one_connection_are_bounded() -> None:
             await stream.reset()
 
 
+async def test_handlers_of_one_connection_are_bounded_though_their_streams_are_gone() -> None:
+    """A stream that the peer resets is gone for the muxer; its handler may still be at work."""
+    async with pair() as (one, two):
+        await identified(one, two.peer_id)
+        await identified(two, one.peer_id)
+        hold = trio.Event()
+        running = 0
+
+        async def work(stream: Stream) -> None:
+            nonlocal running
+            running += 1
+            await hold.wait()
+
+        two.handle("/test/work/1", work)
+        refused = 0
+        for _ in range(MAX_INBOUND_STREAMS + 40):
+            try:
+                stream = await one.open_stream(two.peer_id, ["/test/work/1"])
+            except (RemoteError, trio.BrokenResourceError):
+                refused += 1
+            else:
+                await stream.reset()
+        assert (running, refused) == (MAX_INBOUND_STREAMS, 40)
+        hold.set()
+
+
 async def test_leaving_a_stream_by_an_error_resets_it() -> None:
     async with pair() as (one, two):
         outcome: list[bytes | None] = []
