@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
@@ -160,7 +161,8 @@ class Muxer:
                 if nursery is not None:
                     with trio.move_on_after(self.limits.close_timeout):
                         await self._written()
-                        await self.session.send_eof()
+                        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                            await self.session.send_eof()
                         await self.on_closed.wait()
         finally:
             with trio.CancelScope(shield=True):
@@ -227,6 +229,8 @@ class Muxer:
                     self._on_events(self._machine.receive(view))
                 if self._machine.has_control:
                     self._poke()
+                # Who was woken waits again before more is read: bytes then go straight into its buffer.
+                await trio.lowlevel.checkpoint()
             if not self._machine.went_away and not self._ended:
                 reason = "the connection ended without a goodbye"
         except RemoteProtocolError as error:
@@ -377,7 +381,11 @@ class Muxer:
 
     async def _close_session(self) -> None:
         """Leave the kernel to deliver what it has, unless we were cancelled; never waiting for the peer."""
-        with trio.CancelScope(shield=True), trio.move_on_after(self.limits.close_timeout):
+        with (
+            trio.CancelScope(shield=True),
+            trio.move_on_after(self.limits.close_timeout),
+            suppress(trio.BrokenResourceError),
+        ):
             if self._polite:
                 await self.session.aclose()
             else:

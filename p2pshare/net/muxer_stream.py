@@ -178,7 +178,8 @@ class MuxStream(trio.abc.HalfCloseableStream):
     async def _wait_arrival(self, target: memoryview | None) -> int:
         """Wait for bytes or the end. Returns what was put straight into `target`."""
         self._check_receiving()
-        await trio.lowlevel.checkpoint()
+        if self._chunks or self._eof:
+            await trio.lowlevel.checkpoint()
         while not self._chunks:
             self._check_receiving()
             if self._eof:

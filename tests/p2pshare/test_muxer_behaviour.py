@@ -231,6 +231,18 @@ async def test_closing_says_goodbye_and_delivers() -> None:
         await left.aclose()
 
 
+async def test_closing_a_connection_that_was_lost_is_quiet() -> None:
+    alice, bob = await secured(*await socket_pair())
+    left = Muxer(alice, initiator=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(left.run)
+        await left.open_stream()
+        await trio.testing.wait_all_tasks_blocked()
+        await bob.abort()  # left does not know it yet
+        await left.aclose()
+        await left.aclose()
+
+
 async def test_closing_does_not_wait_for_a_peer_that_never_reads() -> None:
     alice, bob = await secured(*await socket_pair())
     left = Muxer(alice, initiator=True, limits=MuxerLimits(close_timeout=0.2))
