@@ -31,7 +31,7 @@ class Client:
         self._path = Path(socket_path) if socket_path is not None else Path(find_places().socket)
         self._timeout = timeout
         self._next_id = 0
-        self._unpacker = msgpack.Unpacker(raw=False, max_buffer_size=64 * 1024 * 1024)
+        self._unpacker = msgpack.Unpacker(raw=False, unicode_errors="surrogateescape", max_buffer_size=64 * 1024 * 1024)
         self._socket: socket.socket | None = None
 
     def __enter__(self) -> Client:
@@ -111,7 +111,7 @@ class Client:
         given = {key: value for key, value in params.items() if value is not None}
         message = {"jsonrpc": "2.0", "id": self._next_id, "method": method, "params": given}
         try:
-            self._socket.sendall(msgpack.packb(message, use_bin_type=True, unicode_errors="surrogatepass"))
+            self._socket.sendall(msgpack.packb(message, use_bin_type=True, unicode_errors="surrogateescape"))
         except OSError as error:
             raise _lost(error) from None
         return self._next_id

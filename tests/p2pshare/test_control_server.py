@@ -11,6 +11,7 @@ from p2pshare.control.connection import MAX_IN_FLIGHT, MAX_STREAMS
 from p2pshare.control.methods import METHODS
 from p2pshare.control.server import MAX_CONNECTIONS, open_server
 from p2pshare.errors import Exists
+from p2pshare_cli.client import Client
 from p2pshare_protocols.control import Framing, cancel, encode
 from tests.support_control import FakeHost, connect, running_server
 
@@ -289,3 +290,14 @@ async def test_status_before_the_node_is_there(tmp_path):
         host.state = "ready"
         await client.call(2, "status")
         assert (await client.receive())["result"]["peer_id"] == "12D3KooWFake"
+
+
+async def test_a_path_that_is_not_utf8_goes_through_the_commands_own_client(tmp_path):
+    path = os.fsdecode(b"/tmp/caf\xe9")
+    async with running_server(tmp_path) as server:
+
+        def call():
+            with Client(server.path, timeout=10) as client:
+                return client.call("shares.show", target=path)
+
+        assert await trio.to_thread.run_sync(call) == {"called": "shares_show", "target": path}
