@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 from p2pshare_protocols.places import APP, HOME_VARIABLE, Directories, Places, places_from
 
@@ -14,8 +15,11 @@ def find_places() -> Places:
     import platformdirs  # 10 ms that a home of one's own need not wait for
 
     dirs = platformdirs.PlatformDirs(APP, appauthor=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # without XDG_RUNTIME_DIR it says so each time; its fallback is private too
+        runtime = dirs.user_runtime_dir
     return places_from(
         os.environ,
         os.getcwd(),
-        Directories(dirs.user_config_dir, dirs.user_data_dir, dirs.user_state_dir, dirs.user_runtime_dir),
+        Directories(dirs.user_config_dir, dirs.user_data_dir, dirs.user_state_dir, runtime),
     )
