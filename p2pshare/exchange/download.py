@@ -1,0 +1,267 @@
+"""Getting the pieces: asks sources what the scheduler says, verifies and writes what comes, records what is safe."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from p2pshare.errors import LocalError
+from p2pshare.exchange.layout import Layout
+from p2pshare.exchange.source import Arrival, Source, WrongBlock
+from p2pshare.exchange.swarm import Swarm
+from p2pshare.exchange.target import Target
+from p2pshare_protocols.bitmap import Bitmap
+from p2pshare_protocols.exchange_messages import Holding, Mark
+from p2pshare_protocols.scheduler import Scheduler
+
+TICK: Final = 0.25  # seconds between two looks at stalls, progress and idle sources
+INLINE: Final = 32 << 10  # bytes hashed and written in the trio thread: less than a hop to a worker costs
+SAVE_BYTES: Final = 64 << 20  # verified bytes that may be lost to a power cut
+SAVE_SECONDS: Final = 2.0
+RATE_SPAN: Final = 3.0  # seconds over which the rate is told
+THREADS: Final = 4
+_log = logging.getLogger(__name__)
+
+
+class Download:
+    """One fetch's pieces. `done` is which are verified and written.
+
+    `whole` says that the layout's leaves are all leaves of the swarm's root, so that bitmaps of partial holders fit.
+    """
+
+    def __init__(
+        self,
+        swarm: Swarm,
+        layout: Layout,
+        target: Target,
+        done: Bitmap,
+        *,
+        whole: bool,
+        save: Callable[[Bitmap], None],
+        progress: Callable[[], None],
+        sequential: bool = False,
+        start: int = 0,
+    ) -> None:
+        self.layout = layout
+        self.done = done
+        self.bytes_done = sum(layout.piece_sizes[piece] for piece in done)
+        self.marks: dict[str, Mark] = {}  # source -> the last reason why it did not send a block
+        self.from_source: Counter[str] = Counter()  # verified bytes by source
+        self._swarm = swarm
+        self._target = target
+        self._whole = whole
+        self._save = save
+        self._progress = progress
+        self._scheduler = Scheduler(layout.piece_sizes, done, sequential=sequential, start=start)
+        self._inboxes: dict[Source, trio.MemorySendChannel[Arrival]] = {}
+        self._lacking: set[tuple[str, int]] = set()
+        self._unsaved = 0
+        self._full = trio.Event()
+        self._finished = trio.Event()
+        self._rates: deque[tuple[float, int]] = deque(maxlen=64)
+        self._threads = trio.CapacityLimiter(THREADS)
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self) -> None:
+        """Until every piece is verified, written and durable. Raises LocalError when the disk fails."""
+        if not self._scheduler.finished:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                swarm = self._swarm
+                swarm.on_join, swarm.on_leave = self._join, self._leave
+                swarm.on_arrival, swarm.on_heard = self._arrived, self._heard
+                for source in list(swarm.sources.values()):
+                    self._join(source)
+                nursery.start_soon(self._tick)
+                nursery.start_soon(self._keep_saving)
+                await self._finished.wait()
+                nursery.cancel_scope.cancel()
+        await self._checkpoint()
+
+    @property
+    def left(self) -> int:
+        return self._scheduler.left
+
+    @property
+    def stuck(self) -> bool:
+        """Pieces are left, and no source that is here has any of them."""
+        return bool(self._scheduler.left) and not any(map(self._scheduler.wanted_from, self._scheduler.sources))
+
+    def active(self) -> int:
+        """Sources that owe us something."""
+        return sum(bool(state.out) for state in self._scheduler.sources.values())
+
+    def rate(self) -> float:
+        """Verified bytes a second, lately."""
+        now = trio.current_time()
+        while len(self._rates) > 1 and now - self._rates[0][0] > RATE_SPAN:
+            self._rates.popleft()
+        if not self._rates or now <= self._rates[0][0]:
+            return 0.0
+        since, before = self._rates[0]
+        return (self.bytes_done - before) / (now - since)
+
+    # -- sources --
+
+    def _join(self, source: Source) -> None:
+        pieces = None
+        leaves = source.leaves if source.holding is Holding.PART and self._whole else None
+        if leaves is not None and leaves.size == len(self.layout.cids):
+            pieces = self.layout.pieces_of(leaves)
+        self._scheduler.join(source.name, trio.current_time(), pieces)
+        if source not in self._inboxes and self._nursery is not None:
+            send, receive = trio.open_memory_channel[Arrival](2)
+            self._inboxes[source] = send
+            self._nursery.start_soon(self._take_all, source, receive)
+        self._pump(source)
+
+    def _leave(self, source: Source) -> None:
+        self._scheduler.leave(source.name)
+        inbox = self._inboxes.pop(source, None)
+        if inbox is not None:
+            inbox.close()
+        self._pump_all()
+
+    def _pump(self, source: Source) -> None:
+        for piece in self._scheduler.ask(source.name, trio.current_time()):
+            leaves = self.layout.leaves(piece)
+            self._lacking.discard((source.name, piece))
+            source.ask_piece(
+                piece,
+                self.layout.cids[leaves.start : leaves.stop],
+                self.layout.sizes[leaves.start : leaves.stop],
+            )
+
+    def _pump_all(self) -> None:
+        for source in list(self._swarm.sources.values()):
+            if source in self._inboxes:
+                self._pump(source)
+
+    def _heard(self, source: Source, count: int) -> None:
+        self._scheduler.heard(source.name, count, trio.current_time())
+
+    # -- blocks --
+
+    async def _arrived(self, source: Source, arrival: Arrival) -> None:
+        inbox = self._inboxes.get(source)
+        if inbox is not None:
+            try:
+                await inbox.send(arrival)
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                return
+
+    async def _take_all(self, source: Source, inbox: trio.MemoryReceiveChannel[Arrival]) -> None:
+        """What one source sends, in order; the next frame is received while this one is hashed and written."""
+        async with inbox:
+            async for arrival in inbox:
+                try:
+                    await self._take(source, arrival)
+                except WrongBlock as error:
+                    self._scheduler.ban(source.name)
+                    await source.report_bad(error.cid)
+                    self._swarm.ban(error)
+                    return
+                self._pump(source)
+
+    async def _take(self, source: Source, arrival: Arrival) -> None:
+        key = source.name, arrival.piece
+        first = self.layout.starts[arrival.piece] + arrival.first
+        good: list[tuple[int, memoryview]] = []
+        for leaf, block in enumerate(arrival.blocks, first):
+            if isinstance(block, Mark):
+                self.marks[source.name] = block
+                self._lacking.add(key)
+            else:
+                good.append((leaf, block))
+        if arrival.refused:
+            self.marks[source.name] = Mark.BUSY
+            self._lacking.add(key)
+        if not self._scheduler.is_done(arrival.piece):
+            await self._put(source, good)
+        if not arrival.ended:
+            return
+        if key in self._lacking:
+            self._scheduler.lacking(source.name, arrival.piece)
+            self._pump_all()
+        else:
+            self._delivered(source, arrival.piece)
+
+    async def _put(self, source: Source, leaves: list[tuple[int, memoryview]]) -> None:
+        size = sum(len(data) for _, data in leaves)
+        if size <= INLINE:
+            bad = self._target.put(leaves)
+        else:
+            bad = await trio.to_thread.run_sync(self._target.put, leaves, limiter=self._threads)
+        if bad is not None:
+            raise WrongBlock(source.name, self.layout.cids[bad])
+
+    def _delivered(self, source: Source, piece: int) -> None:
+        cancelled = self._scheduler.delivered(source.name, piece, trio.current_time())
+        if self.done.add(piece):
+            size = self.layout.piece_sizes[piece]
+            self.bytes_done += size
+            self.from_source[source.name] += size
+            self._unsaved += size
+            if self._unsaved >= SAVE_BYTES:
+                self._full.set()
+        for other in cancelled:
+            loser = self._swarm.sources.get(other.source)
+            if loser is not None:
+                loser.cancel_piece(piece)
+                self._pump(loser)
+        if self._scheduler.finished:
+            self._finished.set()
+
+    # -- the clock --
+
+    async def _tick(self) -> None:
+        while True:
+            now = trio.current_time()
+            self._rates.append((now, self.bytes_done))
+            for name in self._scheduler.stalled(now):
+                source = self._swarm.sources.get(name)
+                if source is not None and source.busy:
+                    self._scheduler.heard(name, 0, now)  # it waits for our disk
+                    continue
+                _log.info("source %s stalls; its pieces go to others", name)
+                self._scheduler.leave(name)
+                self._swarm.set_aside(name)
+            self._pump_all()
+            self._progress()
+            await trio.sleep(TICK)
+
+    async def _keep_saving(self) -> None:
+        while True:
+            with trio.move_on_after(SAVE_SECONDS):
+                await self._full.wait()
+            if self._unsaved:
+                await self._checkpoint()
+
+    async def _checkpoint(self) -> None:
+        """Data first, then the record that claims it."""
+        self._full = trio.Event()
+        self._unsaved = 0
+        safe = Bitmap.from_bytes(self.done.to_bytes(), self.done.size)
+        await trio.to_thread.run_sync(self._target.sync, limiter=self._threads)
+        self._save(safe)
+
+
+async def recheck(target: Target, layout: Layout, done: Bitmap, progress: Callable[[int], None]) -> int:
+    """After a crash: find what was written but not recorded, by comparing it with its CIDs. How many pieces."""
+    found = 0
+    for piece in range(layout.pieces):
+        if piece in done:
+            continue
+        try:
+            held = await trio.to_thread.run_sync(target.holds, piece)
+        except LocalError:
+            held = False
+        if held:
+            done.add(piece)
+            found += 1
+        progress(piece)
+    return found

@@ -1,0 +1,164 @@
+"""Getting a DAG's inner blocks: what is here already, then from the sources, whole sub-DAGs in one answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import trio
+
+from p2pshare.errors import RemoteError
+from p2pshare.exchange.source import Source, WrongBlock
+from p2pshare.exchange.swarm import Swarm
+from p2pshare.store import Store
+from p2pshare_protocols.cid import CID, UnsupportedHash
+from p2pshare_protocols.errors import RemoteProtocolError
+from p2pshare_protocols.exchange_messages import MAX_CIDS, Holding, Mark
+
+SILENCE: Final = 10.0  # seconds without a block before another source is asked
+AGAIN: Final = 5.0  # seconds until sources that could not help are asked again
+KEEP: Final = 1024  # blocks written in one transaction
+_log = logging.getLogger(__name__)
+
+
+class Walk(Protocol):
+    """What asks for blocks: a DagWalk, or a path through directories."""
+
+    def wanted(self, limit: int | None = None) -> list[CID]: ...
+
+    def feed(self, cid: CID, block: bytes) -> bool: ...
+
+
+class Structure:
+    """Feeds walks. Blocks that came are kept in the store (owned by nobody yet), so that a restart has them."""
+
+    def __init__(self, swarm: Swarm, store: Store, reason: Callable[[str], None]) -> None:
+        self._swarm = swarm
+        self._store = store
+        self._reason = reason
+        self.marks: dict[str, Mark] = {}
+        self._unkept: list[tuple[bytes, bytes]] = []
+
+    async def complete(self, walk: Walk) -> None:
+        """Until the walk wants nothing. Waits for sources as long as it takes.
+
+        Raises RemoteError when the DAG itself is malformed or over our bounds: no source can mend that.
+        """
+        useless: set[str] = set()
+        while True:
+            self._feed_own(walk)
+            if not walk.wanted(1):
+                return
+            changed = self._swarm.changed
+            source = self._choose(useless)
+            if source is None:
+                with trio.move_on_after(AGAIN) as waited:
+                    await changed.wait()
+                if waited.cancelled_caught:
+                    useless.clear()
+            elif not await self._ask(source, walk):
+                useless.add(source.name)
+
+    def _choose(self, useless: set[str]) -> Source | None:
+        usable = [source for name, source in self._swarm.sources.items() if name not in useless]
+        return min(usable, key=lambda source: source.holding is not Holding.ALL, default=None)
+
+    def _feed_own(self, walk: Walk) -> None:
+        while True:
+            fed = 0
+            for cid in walk.wanted(MAX_CIDS):
+                block = self._store.blocks.get(cid.v1.binary)
+                if block is not None and cid.matches(block):
+                    fed += _feed(walk, cid, block)
+            if not fed:
+                return
+
+    async def _ask(self, source: Source, walk: Walk) -> int:
+        """One request; how many blocks it brought."""
+        self._reason(f"reading what the content consists of from {source.name[-8:]}")
+        count = 0
+        with trio.move_on_after(SILENCE) as patience:
+
+            def take(binary: bytes, block: bytes) -> None:
+                nonlocal count
+                cid = _verified(source.name, binary, block)
+                if _feed(walk, cid, block):
+                    count += 1
+                    patience.deadline = trio.current_time() + SILENCE
+                    self._keep(cid, block)
+
+            try:
+                await source.nodes([cid.v1.binary for cid in walk.wanted(MAX_CIDS)], take)
+            except WrongBlock as error:
+                await source.report_bad(error.cid)
+                self._swarm.ban(error)
+            except RemoteProtocolError as error:
+                _log.info("source %s: %s", source.name, error)
+            except MalformedContent:
+                raise
+            except RemoteError as error:
+                _log.debug("source %s: %s", source.name, error)
+        self._flush()
+        return count
+
+    def _keep(self, cid: CID, block: bytes) -> None:
+        self._unkept.append((cid.v1.binary, block))
+        if len(self._unkept) >= KEEP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._unkept:
+            self._store.blocks.put_many(None, self._unkept)
+            self._unkept = []
+
+    async def single(self, cid: CID) -> bytes:
+        """A block that is the whole content, whose size nobody told. Waits for sources as long as it takes."""
+        useless: set[str] = set()
+        while True:
+            changed = self._swarm.changed
+            source = self._choose(useless)
+            if source is None:
+                with trio.move_on_after(AGAIN) as waited:
+                    await changed.wait()
+                if waited.cancelled_caught:
+                    useless.clear()
+                continue
+            useless.add(source.name)
+            with trio.move_on_after(SILENCE):
+                try:
+                    block = await source.block(cid.v1.binary)
+                except RemoteError:
+                    continue
+                if isinstance(block, Mark):
+                    self.marks[source.name] = block
+                    continue
+                if cid.matches(block):
+                    return bytes(block)
+                error = WrongBlock(source.name, cid.v1.binary)
+                await source.report_bad(error.cid)
+                self._swarm.ban(error)
+
+
+class MalformedContent(RemoteError):
+    """The DAG is not what UnixFS allows, or larger than our bounds. Every honest source would send the same."""
+
+    kind = "failed"
+
+
+def _feed(walk: Walk, cid: CID, block: bytes) -> bool:
+    try:
+        return walk.feed(cid, block)
+    except RemoteProtocolError as error:
+        raise MalformedContent(f"the content cannot be fetched: {error}") from error
+
+
+def _verified(peer: str, binary: bytes, block: bytes) -> CID:
+    cid = CID.from_binary(binary)
+    try:
+        right = cid.matches(block)
+    except UnsupportedHash as error:
+        raise MalformedContent(f"the content cannot be verified: {error}") from error
+    if not right:
+        raise WrongBlock(peer, binary)
+    return cid
