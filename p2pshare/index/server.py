@@ -45,7 +45,7 @@ class IndexServer:
         """One request, one answer. Raises RemoteError when the peer does what the protocol does not allow."""
         async with stream:
             if self._under_way >= _AT_ONCE or not self._allowance.take(stream.peer_id, trio.current_time()):
-                logger.info("peer %s asks too often; it gets no answer", stream.peer_id)
+                logger.debug("peer %s asks too often; it gets no answer", stream.peer_id)
                 with trio.move_on_after(_REQUEST_TIME):
                     await stream.send_all(encode_end(complete=False))
                 return
