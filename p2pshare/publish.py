@@ -16,16 +16,17 @@ from typing import Any, Final, Protocol, TypeVar
 import trio
 
 from p2pshare.content import copies, dag
-from p2pshare.content.publisher import Publisher
+from p2pshare.content.publisher import Publisher, drop_owner
 from p2pshare.content.walk import FoundDirectory, Scan, Scanner
 from p2pshare.dht.api import Receipt
 from p2pshare.errors import LocalError, P2PShareError, PermissionDenied, UsageError
-from p2pshare.store import Item, ItemDraft, Store
+from p2pshare.store import Item, ItemDraft, Job, Store
 from p2pshare_protocols import terms
 from p2pshare_protocols.builder import V1_2025, with_hash
 from p2pshare_protocols.cid import CID, RAW, UnsupportedHash
 from p2pshare_protocols.link import format_link
 
+MAX_PATHS: Final = 1000  # in one call
 MAX_WORDS: Final = terms.MAX_TERMS_PER_ITEM
 _OWN_FILES: Final = ("identity", "catalogue.sqlite", "config.toml")
 _log = logging.getLogger(__name__)
@@ -122,6 +123,24 @@ def discard_copy(store: Store, item: Item) -> None:
         copies.remove(item.path)
 
 
+async def discard(store: Store, job: Job) -> None:
+    """Tidy up after a share job that was cancelled: what it had recorded and copied. For JobManager.register."""
+    drop_owner(store, -job.id)
+    options = ShareOptions.from_params(job.params)
+    directories = [
+        copies.directory_of(str(store.directory), _copy_number(job.id, n)) for n in range(len(options.paths))
+    ]
+    made = {item.path for item in store.items.list() if copies.is_copy(str(store.directory), item.path)}
+    kept = {os.path.dirname(path) for path in made if path is not None}
+    for directory in directories:
+        if directory not in kept:
+            await trio.to_thread.run_sync(copies.remove_directory, directory)
+
+
+def _copy_number(job_id: int, path_number: int) -> int:
+    return job_id * MAX_PATHS + path_number
+
+
 class _Share:
     def __init__(
         self,
@@ -147,7 +166,7 @@ class _Share:
         scan = await self._scan(path)
         name = self._options.name or scan.root.name.decode("utf-8")
         self._job.set(name=name)
-        copy = copies.place_of(self._home, self._job.id * 1000 + number, name) if self._options.copy else None
+        copy = copies.place_of(self._home, _copy_number(self._job.id, number), name) if self._options.copy else None
         publisher = Publisher(
             self._store,
             with_hash(V1_2025, self._options.hash),
@@ -245,6 +264,8 @@ def _make_copy(scan: Scan, target: str) -> None:
 def _check(options: ShareOptions) -> None:
     if not options.paths:
         raise UsageError("there is nothing to share: no path was given")
+    if len(options.paths) > MAX_PATHS:
+        raise UsageError(f"at most {MAX_PATHS} paths can be shared in one call", hint="share the directory above them")
     for path in options.paths:
         if not os.path.isabs(path) or "\0" in path:
             raise UsageError(f"{path!r} is not an absolute path")

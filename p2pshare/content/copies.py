@@ -16,9 +16,19 @@ COPIES: Final = "copies"
 _PIECE: Final = 8 << 20
 
 
+def directory_of(home: str, number: int) -> str:
+    """The directory of one copy."""
+    return os.path.join(home, COPIES, str(number))
+
+
 def place_of(home: str, number: int, name: str) -> str:
     """Where the copy of `name` for share number `number` goes."""
-    return os.path.join(home, COPIES, str(number), name)
+    return os.path.join(directory_of(home, number), name)
+
+
+def remove_directory(directory: str) -> None:
+    """Delete a copy by its directory, if it is there."""
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def copy(scan: Scan, target: str) -> None:

@@ -106,10 +106,7 @@ class Publisher:
 
     def discard(self) -> None:
         """Drop what was recorded for an item that will not be made."""
-        while self._store.references.release(self._owner, _RELEASED_A_TURN):
-            pass
-        while self._store.blocks.release(self._owner, _RELEASED_A_TURN):
-            pass
+        drop_owner(self._store, self._owner)
 
     def _same_item(self, draft: ItemDraft) -> Item | None:
         """What is shared from this path already, when nothing about it is new."""
@@ -274,6 +271,14 @@ class Publisher:
         for directory in scan.directories:
             directory.entries = [entry for entry in directory.entries if entry.path not in self._broken]
         scan.skipped += [skip(path, problem) for path, problem in self._broken.items()]
+
+
+def drop_owner(store: Store, owner: int) -> None:
+    """Take away what an unfinished share recorded as `owner`."""
+    while store.references.release(owner, _RELEASED_A_TURN):
+        pass
+    while store.blocks.release(owner, _RELEASED_A_TURN):
+        pass
 
 
 def _identities(files: list[FoundFile]) -> list[Identity | None]:

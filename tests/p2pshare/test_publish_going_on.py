@@ -17,7 +17,7 @@ from p2pshare.content.hashing import run_ordered
 from p2pshare.content.walk import MAX_DEPTH, Scanner
 from p2pshare.errors import DiskFull, LocalError
 from p2pshare.jobs import JobManager
-from p2pshare.publish import ShareOptions, share
+from p2pshare.publish import ShareOptions, discard, share
 from p2pshare.store import Store, open_store
 from tests.support_content import write_tree
 from tests.support_publish import RememberingJob, share_paths
@@ -146,6 +146,22 @@ async def test_as_a_job(store: Store, tmp_path: Path) -> None:
             while not jobs.get(missing.id).finished:
                 await trio.testing.wait_all_tasks_blocked()
         assert (jobs.get(missing.id).error or {})["kind"] == "not-found"
+
+
+async def test_cancelling_tidies_up_but_never_what_is_shared(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("hello")
+    params = ShareOptions(paths=(str(tmp_path / "f"),), copy=True).to_params()
+    shared = store.jobs.create("share", params, "f")
+    done = await share_paths(store, tmp_path / "f", copy=True, job=RememberingJob(shared.id))
+    cut_off = store.jobs.create("share", params, "f")
+    store.blocks.put_many(-cut_off.id, [(b"cid", b"data")])
+    left = tmp_path / "home" / "copies" / str(cut_off.id * 1000)
+    left.mkdir()
+    for job in (shared, cut_off):
+        await discard(store, job)
+    assert Path(done["path"]).read_text() == "hello"
+    assert not left.exists()
+    assert store.blocks.stats().blocks == 0
 
 
 async def test_a_full_catalogue_ends_the_share_with_one_error(
