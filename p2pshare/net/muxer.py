@@ -111,6 +111,8 @@ class Muxer:
                 nursery.cancel_scope.cancel()
         finally:
             self._nursery = None
+            self._writer_lost = True
+            self._idle.set()
             self._end("the connection was aborted")
             await self._close_session()
             self._budget.close()
@@ -267,7 +269,8 @@ class Muxer:
     async def _written(self) -> None:
         """Wait until all that was accepted is with the kernel."""
         while not self._writer_lost and (self._machine.has_control or self._flushing):
-            self._idle = trio.Event()
+            if self._idle.is_set():  # else somebody waits for it already
+                self._idle = trio.Event()
             self._poke()
             await self._idle.wait()
 

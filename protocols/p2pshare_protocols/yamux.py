@@ -180,8 +180,7 @@ class Yamux:
         return known.consumed * 2 >= known.size and (known.state, Move.THEY_DATA) in TRANSITIONS
 
     def window_size(self, stream: int) -> int:
-        known = self._streams.get(stream)
-        return known.size if known else 0
+        return self._known(stream).size
 
     def grow(self, stream: int, size: int) -> None:
         """Grant what was consumed again, and let the window be `size` (not less than it is)."""
@@ -202,8 +201,7 @@ class Yamux:
 
     def control_to_send(self) -> bytes:
         """Control frames to send before any more data."""
-        out = bytes(self._control)
-        self._control.clear()
+        out, self._control = bytes(self._control), bytearray()
         return out
 
     @property
