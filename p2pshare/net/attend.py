@@ -13,6 +13,7 @@ from p2pshare.net.api import Stream
 from p2pshare.net.connection import Connection
 from p2pshare.net.parts import Identity, Remembered
 from p2pshare.net.switch import Switch
+from p2pshare_protocols import multiaddr
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.peerid import ED25519, encode_public_key
 
@@ -93,6 +94,9 @@ class Attendant:
         connection.protocols = told.protocols
         connection.listen_addresses = told.listen_addresses
         self._switch.add_addresses(connection.peer_id, told.listen_addresses, ttl=_ADDRESS_SECONDS)
+        from_here = multiaddr.ip_of(connection.address)  # private or not: it has just reached us from there
+        there = [address for address in told.listen_addresses if multiaddr.ip_of(address) == from_here]
+        self._switch.trust_addresses(connection.peer_id, there, ttl=_ADDRESS_SECONDS)
         self._switch.identified(connection)
         self._remember(connection, told)
 

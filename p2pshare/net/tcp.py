@@ -14,6 +14,7 @@ from p2pshare.net.addresses import IP, listen_target
 
 _log = logging.getLogger(__name__)
 
+_NO_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _BACKLOG = 1024  # the kernel cuts it to net.core.somaxconn
 _GONE = (errno.ECONNABORTED, errno.EPROTO, errno.ECONNRESET)  # it went away before it was accepted
 _PAUSE = 0.2  # seconds to wait when it is our side that cannot: no descriptors, no memory
@@ -30,27 +31,38 @@ async def bind(addresses: Sequence[str]) -> list[trio.socket.SocketType]:
     """Listening sockets for multiaddrs; port 0 takes a free one. Raises ConfigError, Exists, other LocalErrors.
 
     SO_REUSEADDR, so that a restart need not wait for old connections; not SO_REUSEPORT, with which a second daemon
-    would silently take half of the connections.
+    would silently take half of the connections. Where there is no IPv6, "::" beside another address is left out.
     """
     sockets: list[trio.socket.SocketType] = []
     try:
         for address in addresses:
-            ip, port = listen_target(address)
-            sock = trio.socket.socket(socket.AF_INET if ip.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
-            sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if ip.version == 6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             try:
-                await sock.bind((str(ip), port))
-                sock.listen(_BACKLOG)
+                sockets.append(await _listen(address))
             except OSError as error:
+                if error.errno in _NO_FAMILY and "/::/" in address and len(addresses) > 1:
+                    _log.info("this machine has no IPv6; not listening on %s", address)
+                    continue
                 raise _cannot_listen(address, error) from error
     except BaseException:
         for sock in sockets:
             sock.close()
         raise
     return sockets
+
+
+async def _listen(address: str) -> trio.socket.SocketType:
+    ip, port = listen_target(address)
+    sock = trio.socket.socket(socket.AF_INET if ip.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if ip.version == 6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        await sock.bind((str(ip), port))
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _cannot_listen(address: str, error: OSError) -> LocalError:

@@ -11,7 +11,7 @@ from p2pshare.net.api import Stream
 from p2pshare_protocols import varint
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.multiaddr import to_binary
-from tests.support_net import identified, key_pair, network, pair, until
+from tests.support_net import identified, network, pair, until
 
 LISTEN = "/ip4/192.0.2.1/tcp/4001"
 OBSERVED = "/ip4/198.51.100.1/tcp/5"
@@ -103,9 +103,16 @@ async def test_a_protocol_that_is_added_later_is_told_to_connected_peers() -> No
         await until(one, lambda: {"/test/later/1", "/test/later/2"} <= one.protocols_of(two.peer_id))
 
 
-async def test_a_public_node_does_not_keep_private_addresses_that_strangers_tell() -> None:
+async def test_of_private_addresses_only_those_are_kept_where_the_peer_itself_is() -> None:
     async with network(1) as one, network(2, allow_private_addresses=False) as two:
         await one.connect(two.addresses()[0])
         await identified(two, one.peer_id)
-        assert two.addresses_of(one.peer_id) == []
-        assert key_pair(1).peer_id == one.peer_id
+        own = one.addresses()[0].split("/p2p/")[0]
+        assert two.addresses_of(one.peer_id) == [own]
+        told = [own, "/ip4/10.0.0.1/tcp/22", "/ip4/127.0.0.2/tcp/22", "/ip4/8.8.8.8/tcp/4001"]
+        async with await one.open_stream(two.peer_id, [identify.PUSH]) as stream:
+            await stream.send_all(
+                identify.encode(public_key=b"", agent="x", listen=told, protocols=["/pushed"], observed=None)
+            )
+            await until(two, lambda: two.protocols_of(one.peer_id) == {"/pushed"})
+        assert sorted(two.addresses_of(one.peer_id)) == sorted([own, "/ip4/8.8.8.8/tcp/4001"])

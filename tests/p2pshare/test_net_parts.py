@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Sequence
 from typing import Any, cast
 
+import pytest
 import trio
 import trio.testing
 
-from p2pshare.errors import DiskFull
+from p2pshare.errors import DiskFull, LocalError
 from p2pshare.net import tcp
 from p2pshare.net.api import PeerEvent
 from p2pshare.net.events import PeerEvents
@@ -42,6 +44,33 @@ async def test_running_out_of_descriptors_pauses_accepting_and_goes_on(
     await tcp.accept_forever(cast(Any, listener), lambda sock, peer: taken.append(sock))
     assert taken == ["a", "b"]
     assert trio.current_time() - start == 0.4
+
+
+class WithoutIPv6(trio.abc.SocketFactory):
+    """A machine whose kernel has no IPv6."""
+
+    def socket(self, family: int = -1, type: int = -1, proto: int = -1) -> Any:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return trio.socket.from_stdlib_socket(socket.socket(family, type, proto))
+
+
+async def test_without_ipv6_the_rest_is_listened_on() -> None:
+    trio.socket.set_custom_socket_factory(WithoutIPv6())
+    sockets = await tcp.bind(["/ip4/127.0.0.1/tcp/0", "/ip6/::/tcp/0"])
+    assert [str(tcp.bound_to(sock)[0]) for sock in sockets] == ["127.0.0.1"]
+    for sock in sockets:
+        sock.close()
+    for asked_for in (["/ip6/::/tcp/0"], ["/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0"]):
+        with pytest.raises(LocalError, match="/ip6/::"):
+            await tcp.bind(asked_for)
+
+
+async def test_listening_nowhere_still_dials() -> None:
+    async with network(1, listen=[], rendezvous_lan=True) as one, network(2) as two:
+        assert one.addresses() == []
+        await one.connect(two.addresses()[0])
+        await identified(one, two.peer_id)
 
 
 async def test_rates_are_bytes_a_second_over_the_last_seconds(autojump_clock: trio.testing.MockClock) -> None:
