@@ -155,9 +155,12 @@ async def run_ordered(
         async with trio.open_nursery() as nursery:
             for _ in range(width):
                 nursery.start_soon(worker)
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:  # one error is what callers know how to take
-            raise group.exceptions[0] from None
+    except BaseExceptionGroup as group:  # one exception is what callers know how to take
+        cancelled, errors = group.split(trio.Cancelled)
+        found = errors or cancelled
+        if errors is None or len(errors.exceptions) == 1:
+            assert found is not None
+            raise found.exceptions[0] from None
         raise
 
 

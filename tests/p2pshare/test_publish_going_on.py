@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -179,8 +180,6 @@ async def test_a_full_catalogue_ends_the_share_with_one_error(
 
 
 async def test_results_are_consumed_in_order() -> None:
-    import threading
-
     late = threading.Event()
     order: list[int] = []
 
@@ -202,6 +201,19 @@ async def test_a_failing_piece_of_work_is_raised_as_itself() -> None:
 
     with pytest.raises(LocalError):
         await run_ordered([fail], lambda _: None, limiter=trio.CapacityLimiter(2))
+
+
+async def test_cancelling_all_workers_is_one_cancellation() -> None:
+    both = threading.Barrier(2)
+    caught: list[BaseException] = []
+    with trio.CancelScope() as scope:
+        work = [lambda: both.wait(10)] * 2 + [lambda: 0] * 100
+        try:
+            await run_ordered(work, lambda _: scope.cancel(), limiter=trio.CapacityLimiter(2))
+        except BaseException as error:
+            caught.append(error)
+            raise
+    assert [type(error) for error in caught] == [trio.Cancelled]
 
 
 def test_directories_deeper_than_a_fetch_goes_are_told(tmp_path: Path) -> None:
