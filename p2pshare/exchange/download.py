@@ -23,6 +23,7 @@ INLINE: Final = 32 << 10  # bytes hashed and written in the trio thread: less th
 SAVE_BYTES: Final = 64 << 20  # verified bytes that may be lost to a power cut
 SAVE_SECONDS: Final = 2.0
 RATE_SPAN: Final = 3.0  # seconds over which the rate is told
+STUCK_AGAIN: Final = 30.0  # seconds until sources are asked once more for what they said they lack
 THREADS: Final = 4
 _log = logging.getLogger(__name__)
 
@@ -65,6 +66,9 @@ class Download:
         self._rates: deque[tuple[float, int]] = deque(maxlen=64)
         self._threads = trio.CapacityLimiter(THREADS)
         self._nursery: trio.Nursery | None = None
+        self._failure: LocalError | None = None
+        self._again = 0.0
+        self.heard = 0  # bytes that came, verified or not
 
     async def run(self) -> None:
         """Until every piece is verified, written and durable. Raises LocalError when the disk fails."""
@@ -80,6 +84,8 @@ class Download:
                 nursery.start_soon(self._keep_saving)
                 await self._finished.wait()
                 nursery.cancel_scope.cancel()
+        if self._failure is not None:
+            raise self._failure
         await self._checkpoint()
 
     @property
@@ -142,6 +148,7 @@ class Download:
                 self._pump(source)
 
     def _heard(self, source: Source, count: int) -> None:
+        self.heard += count
         self._scheduler.heard(source.name, count, trio.current_time())
 
     # -- blocks --
@@ -165,7 +172,15 @@ class Download:
                     await source.report_bad(error.cid)
                     self._swarm.ban(error)
                     return
+                except LocalError as error:
+                    self._fail(error)
+                    return
                 self._pump(source)
+
+    def _fail(self, error: LocalError) -> None:
+        """The disk does not take it: that ends the fetch, not the sources."""
+        self._failure = self._failure or error
+        self._finished.set()
 
     async def _take(self, source: Source, arrival: Arrival) -> None:
         key = source.name, arrival.piece
@@ -219,6 +234,7 @@ class Download:
     # -- the clock --
 
     async def _tick(self) -> None:
+        self._again = trio.current_time() + STUCK_AGAIN
         while True:
             now = trio.current_time()
             self._rates.append((now, self.bytes_done))
@@ -230,6 +246,10 @@ class Download:
                 _log.info("source %s stalls; its pieces go to others", name)
                 self._scheduler.leave(name)
                 self._swarm.set_aside(name)
+            if self.stuck and now >= self._again:
+                self._again = now + STUCK_AGAIN
+                for source in list(self._inboxes):
+                    self._join(source)  # what one lacked it may have by now
             self._pump_all()
             self._progress()
             await trio.sleep(TICK)
@@ -239,7 +259,10 @@ class Download:
             with trio.move_on_after(SAVE_SECONDS):
                 await self._full.wait()
             if self._unsaved:
-                await self._checkpoint()
+                try:
+                    await self._checkpoint()
+                except LocalError as error:
+                    self._fail(error)
 
     async def _checkpoint(self) -> None:
         """Data first, then the record that claims it."""
@@ -250,7 +273,7 @@ class Download:
         self._save(safe)
 
 
-async def recheck(target: Target, layout: Layout, done: Bitmap, progress: Callable[[int], None]) -> int:
+async def recheck(target: Target, layout: Layout, done: Bitmap) -> int:
     """After a crash: find what was written but not recorded, by comparing it with its CIDs. How many pieces."""
     found = 0
     for piece in range(layout.pieces):
@@ -263,5 +286,4 @@ async def recheck(target: Target, layout: Layout, done: Bitmap, progress: Callab
         if held:
             done.add(piece)
             found += 1
-        progress(piece)
     return found

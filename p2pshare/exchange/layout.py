@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from p2pshare_protocols.bitmap import Bitmap
 from p2pshare_protocols.dagplan import Entry, Leaf
+from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.exchange_messages import MAX_CIDS, PIECE
 
 
@@ -48,7 +49,7 @@ class Layout:
 
 
 def lay_out(entries: Sequence[Entry]) -> Layout:
-    """Every leaf's size must be known."""
+    """Every leaf's size must be known; empty ones need no fetching. Raises RemoteProtocolError."""
     layout = Layout()
     size = 0
     for number, entry in enumerate(entries):
@@ -56,6 +57,10 @@ def lay_out(entries: Sequence[Entry]) -> Layout:
             if not isinstance(leaf, Leaf):
                 continue
             assert leaf.size is not None
+            if not leaf.size:
+                if not leaf.cid.matches(b""):
+                    raise RemoteProtocolError("a part of a file is not what the node above it says")
+                continue
             count = len(layout.cids) - layout.starts[-1]
             if count and (size + leaf.size > PIECE or count >= MAX_CIDS):
                 layout.starts.append(len(layout.cids))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -12,7 +13,7 @@ from p2pshare.errors import RemoteError
 from p2pshare.exchange.source import Source, WrongBlock
 from p2pshare.exchange.swarm import Swarm
 from p2pshare.store import Store
-from p2pshare_protocols.cid import CID, UnsupportedHash
+from p2pshare_protocols.cid import CID, DAG_PB, UnsupportedHash
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.exchange_messages import MAX_CIDS, Holding, Mark
 
@@ -33,11 +34,15 @@ class Walk(Protocol):
 class Structure:
     """Feeds walks. Blocks that came are kept in the store (owned by nobody yet), so that a restart has them."""
 
-    def __init__(self, swarm: Swarm, store: Store, reason: Callable[[str], None]) -> None:
+    def __init__(
+        self, swarm: Swarm, store: Store, reason: Callable[[str], None], need: Callable[[], None] = lambda: None
+    ) -> None:
+        self._need = need  # called when a source is needed and none is there
         self._swarm = swarm
         self._store = store
         self._reason = reason
-        self.marks: dict[str, Mark] = {}
+        self.marks: dict[str, Mark] = {}  # source -> why it did not send a block
+        self.received: Counter[str] = Counter()  # bytes by source
         self._unkept: list[tuple[bytes, bytes]] = []
 
     async def complete(self, walk: Walk) -> None:
@@ -53,6 +58,7 @@ class Structure:
             changed = self._swarm.changed
             source = self._choose(useless)
             if source is None:
+                self._need()
                 with trio.move_on_after(AGAIN) as waited:
                     await changed.wait()
                 if waited.cancelled_caught:
@@ -86,6 +92,7 @@ class Structure:
                 if _feed(walk, cid, block):
                     count += 1
                     patience.deadline = trio.current_time() + SILENCE
+                    self.received[source.name] += len(block)
                     self._keep(cid, block)
 
             try:
@@ -112,32 +119,48 @@ class Structure:
             self._store.blocks.put_many(None, self._unkept)
             self._unkept = []
 
-    async def single(self, cid: CID) -> bytes:
-        """A block that is the whole content, whose size nobody told. Waits for sources as long as it takes."""
+    async def block(self, cid: CID) -> bytes:
+        """One block, whose size nobody told: from the store, or from a source. Waits as long as it takes."""
+        own = self._store.blocks.get(cid.v1.binary)
+        if own is not None and cid.matches(own):
+            return own
         useless: set[str] = set()
         while True:
             changed = self._swarm.changed
             source = self._choose(useless)
             if source is None:
+                self._need()
                 with trio.move_on_after(AGAIN) as waited:
                     await changed.wait()
                 if waited.cancelled_caught:
                     useless.clear()
                 continue
             useless.add(source.name)
-            with trio.move_on_after(SILENCE):
-                try:
-                    block = await source.block(cid.v1.binary)
-                except RemoteError:
-                    continue
+            block = await self._ask_block(source, cid)
+            if block is not None:
+                if cid.codec == DAG_PB:
+                    self._keep(cid, block)
+                    self._flush()
+                return block
+
+    async def _ask_block(self, source: Source, cid: CID) -> bytes | None:
+        with trio.move_on_after(SILENCE):
+            try:
+                block = await source.block(cid.v1.binary)
                 if isinstance(block, Mark):
                     self.marks[source.name] = block
-                    continue
-                if cid.matches(block):
-                    return bytes(block)
-                error = WrongBlock(source.name, cid.v1.binary)
+                    return None
+                _verified(source.name, cid.v1.binary, block)
+                self.received[source.name] += len(block)
+                return bytes(block)
+            except WrongBlock as error:
                 await source.report_bad(error.cid)
                 self._swarm.ban(error)
+            except MalformedContent:
+                raise
+            except (RemoteError, RemoteProtocolError) as error:
+                _log.debug("source %s: %s", source.name, error)
+        return None
 
 
 class MalformedContent(RemoteError):
@@ -153,7 +176,7 @@ def _feed(walk: Walk, cid: CID, block: bytes) -> bool:
         raise MalformedContent(f"the content cannot be fetched: {error}") from error
 
 
-def _verified(peer: str, binary: bytes, block: bytes) -> CID:
+def _verified(peer: str, binary: bytes, block: bytes | memoryview) -> CID:
     cid = CID.from_binary(binary)
     try:
         right = cid.matches(block)

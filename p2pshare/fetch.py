@@ -1,0 +1,207 @@
+"""The fetch verb: link -> sources -> DAG -> pieces -> verify -> NAME.part -> rename -> catalogue -> serve.
+
+It may use the exchange, content, the store, the network and the DHT. It must not know the control socket.
+"""
+
+from __future__ import annotations
+
+import logging
+import mimetypes
+import os
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import trio
+
+from p2pshare.content.destination import check_target, target_of
+from p2pshare.content.publisher import Publisher
+from p2pshare.dht.api import DHT
+from p2pshare.errors import UsageError
+from p2pshare.exchange.answers import Reader
+from p2pshare.exchange.fetcher import Fetched, Fetcher, Report, Wish
+from p2pshare.exchange.partial import Partials
+from p2pshare.net.api import Network
+from p2pshare.store import Item, ItemDraft, NameRow, Store
+from p2pshare_protocols.builder import V1_2025
+from p2pshare_protocols.cid import BLAKE3, CID
+from p2pshare_protocols.dagplan import Entry, Leaf
+from p2pshare_protocols.errors import RemoteProtocolError
+from p2pshare_protocols.link import Link, parse_link
+from p2pshare_protocols.text import safe_filename
+
+_FILES_A_TURN: Final = 100  # files put into the catalogue before other tasks get their turn
+_log = logging.getLogger(__name__)
+
+
+class FetchJob(Protocol):
+    """What of a JobHandle fetching needs."""
+
+    id: int
+
+    def progress(self, bytes: int, total: int | None = None, **extra: Any) -> None: ...
+    def reason(self, text: str) -> None: ...
+    def set(self, *, cid: CID | str | None = None, name: str | None = None) -> None: ...
+    def save_blob(self, data: bytes) -> None: ...
+    def load_blob(self) -> bytes | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchParts:
+    """What of the node a fetch uses. `announce` is given the finished item, and should return soon (start a task).
+
+    `random_start(n)` is a random number; see `Scheduler`.
+    """
+
+    network: Network
+    store: Store
+    reader: Reader
+    partials: Partials
+    dht: DHT | None = None
+    announce: Callable[[Item], Awaitable[None]] | None = None
+    random_start: Callable[[], int] = lambda: 0
+    wall_clock: Callable[[], float] = time.time
+
+
+def check(params: dict[str, Any]) -> Link:
+    """What `fetch.start` can say before a job is made. Raises UsageError, Exists, NotFound, PermissionDenied."""
+    try:
+        link = parse_link(params["link"])
+    except RemoteProtocolError as error:
+        raise UsageError(f"this is not a link: {error}") from error
+    path = params["path"]
+    if not os.path.isabs(path) or "\0" in path:
+        raise UsageError(f"{path!r} is not an absolute path")
+    if params.get("range") is not None:
+        raise UsageError("fetching a range of a file is not there yet")
+    check_target(target_of(path, _name(link)), overwrite=bool(params.get("overwrite")))
+    return link
+
+
+async def fetch(parts: FetchParts, params: dict[str, Any], job: FetchJob) -> dict[str, Any]:
+    """Fetch what `params` (those of `fetch.start`) say; the "done" event of EXPERIENCE.
+
+    Raises LocalError kinds of the disk, VerificationFailed, NoProvider, TimedOut, RemoteError.
+    """
+    begin = trio.current_time()
+    saved = job.load_blob()
+    link = parse_link(params["link"]) if saved is not None else check(params)
+    name = _name(link)
+    target = target_of(params["path"], name)
+    job.set(cid=link.cid, name=name if link.name or link.path else os.path.basename(target))
+    job.reason("looking for sources")
+    fetcher = Fetcher(
+        _wish(link, target, params, parts),
+        Report(
+            reason=job.reason,
+            progress=lambda count, total, rate, sources: job.progress(count, total, rate=round(rate), sources=sources),
+            save=job.save_blob,
+            state=saved,
+        ),
+        network=parts.network,
+        dht=parts.dht,
+        store=parts.store,
+        reader=parts.reader,
+        partials=parts.partials,
+    )
+    fetched = await fetcher.run()
+    item = await _add_to_catalogue(parts, fetched, job)
+    if item is not None and parts.announce is not None:
+        await parts.announce(item)
+    job.reason("")
+    return {
+        "cid": str(fetched.root),
+        "name": os.path.basename(fetched.destination.path),
+        "path": fetched.destination.path,
+        "size": sum(entry.size or 0 for entry in fetched.entries),
+        "files": sum(entry.kind == "file" for entry in fetched.entries),
+        "elapsed": round(trio.current_time() - begin, 3),
+        "sources": sum(count > 0 for count in fetched.sources.values()),
+        "skipped": fetched.destination.skipped,
+    }
+
+
+def _name(link: Link) -> str:
+    """What the content is called until told otherwise: the path's last component, the link's name, or the CID."""
+    name = link.path[-1] if link.path else link.name
+    return safe_filename(name) if name else str(link.cid)
+
+
+def _wish(link: Link, target: str, params: dict[str, Any], parts: FetchParts) -> Wish:
+    return Wish(
+        cid=link.cid.v1,
+        destination=target,
+        path=tuple(component.encode("utf-8", "surrogateescape") for component in link.path),
+        addresses=(*params.get("peer", ()), *link.addresses),
+        only=params.get("only"),
+        overwrite=bool(params.get("overwrite")),
+        sequential=bool(params.get("sequential")),
+        timeout=params.get("timeout"),
+        start=parts.random_start(),
+    )
+
+
+async def _add_to_catalogue(parts: FetchParts, fetched: Fetched, job: FetchJob) -> Item | None:
+    """Make what was fetched an item with references to where it lies, so that it is served on.
+
+    A selection is no item: its root cannot be served whole.
+    """
+    if not fetched.whole:
+        return None
+    store, owner = parts.store, -job.id
+    chunks: dict[int, list[tuple[bytes, int, int]]] = {}
+    for number, entry in enumerate(fetched.entries):
+        if entry.kind == "file":
+            leaves = [segment for segment in entry.segments if isinstance(segment, Leaf) and segment.size]
+            chunks[number] = [(leaf.cid.v1.binary, leaf.offset, leaf.size or 0) for leaf in leaves]
+    numbers = list(chunks)
+    for at in range(0, len(numbers), _FILES_A_TURN):
+        await trio.lowlevel.checkpoint()
+        with store.transaction():
+            for number in numbers[at : at + _FILES_A_TURN]:
+                file = fetched.destination.source_file(number)
+                root = fetched.entries[number].cid
+                store.references.add_many(owner, file, chunks[number], root=None if root is None else root.binary)
+    store.blocks.own(owner, fetched.nodes)
+    empty = {leaf.cid.v1.binary for leaf in _leaves(fetched) if not leaf.size}
+    store.blocks.put_many(owner, [(cid, b"") for cid in empty])
+    publisher = Publisher(store, V1_2025, owner=owner, progress=lambda done, total: None, wall_clock=parts.wall_clock)
+    return await publisher.make_item(_draft(fetched), _names(fetched))
+
+
+def _leaves(fetched: Fetched) -> list[Leaf]:
+    return [segment for entry in fetched.entries for segment in entry.segments if isinstance(segment, Leaf)]
+
+
+def _draft(fetched: Fetched) -> ItemDraft:
+    path = fetched.destination.path
+    name = os.path.basename(path)
+    directory = fetched.entries[0].kind == "directory"
+    return ItemDraft(
+        cid=fetched.root,
+        name=name,
+        size=sum(entry.size or 0 for entry in fetched.entries),
+        files=sum(entry.kind == "file" for entry in fetched.entries),
+        kind="directory" if directory else "file",
+        path=path,
+        mime="" if directory else mimetypes.guess_type(name)[0] or "",
+        hash="blake3" if fetched.root.hash_code == BLAKE3 else "sha256",
+        origin="fetched",
+    )
+
+
+def _names(fetched: Fetched) -> list[NameRow]:
+    rows = []
+    for entry in fetched.entries:
+        if entry.path and entry.cid is not None:
+            rows.append(NameRow(_text(entry), _last(entry), entry.cid, entry.size or 0, entry.kind))
+    return rows
+
+
+def _text(entry: Entry) -> str:
+    return b"/".join(entry.path).decode("utf-8", "surrogateescape")
+
+
+def _last(entry: Entry) -> str:
+    return entry.path[-1].decode("utf-8", "surrogateescape")
