@@ -41,6 +41,7 @@ class Entry:
     mtime: Mtime | None = None
     target: bytes = b""
     segments: list[Leaf | Inline] = field(default_factory=list)
+    cid: CID | None = None
 
 
 @dataclass(slots=True)

@@ -207,6 +207,7 @@ class _Planner:
             if len(path) > self._max_depth:
                 raise RemoteProtocolError(f"a DAG has more than {self._max_depth} directories in each other")
             entry = self._entry(path, cid, claim)
+            entry.cid = cid
             entries.append(entry)
             if entry.kind == "directory":
                 children = [((*path, name), link.cid.v1, link.size) for name, link in self._listing(cid)]
