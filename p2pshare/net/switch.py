@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
@@ -29,6 +30,7 @@ from p2pshare_protocols.errors import RemoteProtocolError
 
 _log = logging.getLogger(__name__)
 _OPEN_TRIES = 3
+_INTERFACE_SECONDS = 5.0  # for which the addresses of the interfaces are believed; reading them costs 0.4 ms
 _GOODBYE_SECONDS = 1.0  # for all connections together
 
 Attend = Callable[[Connection], Awaitable[None]]
@@ -59,6 +61,8 @@ class Switch(Network):
         self._limits = limits
         self._allow_private = allow_private
         self._nursery = nursery
+        self._interfaces: list[IP] = []
+        self._looked_at = -math.inf
         self._events = PeerEvents()
         self._book = AddressBook(allow_private=allow_private)
         self._table = ConnectionTable(limits, exempt_loopback=allow_private)
@@ -148,7 +152,10 @@ class Switch(Network):
 
     def listen_addresses(self) -> list[str]:
         """The same without /p2p, as identify wants them."""
-        return advertised(self._bound, interface_ips(), allow_private=self._allow_private)
+        now = trio.current_time()
+        if now - self._looked_at >= _INTERFACE_SECONDS:  # identify asks as often as strangers like
+            self._interfaces, self._looked_at = interface_ips(), now
+        return advertised(self._bound, self._interfaces, allow_private=self._allow_private)
 
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         if protocol not in self.handlers:

@@ -128,3 +128,17 @@ async def test_status_tells_where_it_listens_and_what_it_moved() -> None:
         assert status["connections"] == 1
         assert set(cast(dict[str, int], status["rates"])) == {"in", "out"}
         assert two.peer_id != one.peer_id
+
+
+async def test_the_interfaces_are_not_read_each_time_a_stranger_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+
+    def read() -> list[Any]:
+        reads.append(1)
+        return []
+
+    monkeypatch.setattr("p2pshare.net.switch.interface_ips", read)
+    async with network(1) as one:
+        for _ in range(100):
+            one.addresses()
+    assert len(reads) == 1
