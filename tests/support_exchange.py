@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import trio
 import trio.testing
 
+from p2pshare.content.reader import BlockReader
 from p2pshare.errors import NotFound, RemoteError, Unreachable
+from p2pshare.exchange.server import ExchangeServer
+from p2pshare.fetch import FetchParts, fetch
 from p2pshare.net.api import Network, PeerEvent, PeerInfo, Stream, StreamHandler
+from p2pshare.publish import ShareOptions, share
+from p2pshare.store import Store, open_store
 from p2pshare_protocols.cid import CID
 
 
@@ -211,3 +217,73 @@ class DictReader:
             return self.blocks[cid.v1.binary]
         except KeyError:
             raise NotFound("no such block") from None
+
+
+class Job:
+    """What fetch and share need of a job, kept in memory."""
+
+    def __init__(self, id: int = 1) -> None:
+        self.id = id
+        self.name: str | None = None
+        self.cid: object = None
+        self.reasons: list[str] = []
+        self.seen: list[tuple[int, int | None]] = []
+        self.blob: bytes | None = None
+        self.saved = 0
+
+    def progress(self, bytes: int, total: int | None = None, **extra: object) -> None:
+        self.seen.append((bytes, total))
+
+    def reason(self, text: str) -> None:
+        if not self.reasons or self.reasons[-1] != text:
+            self.reasons.append(text)
+
+    def set(self, *, cid: object = None, name: str | None = None) -> None:
+        self.cid, self.name = cid or self.cid, name or self.name
+
+    def save_blob(self, data: bytes) -> None:
+        self.blob = data
+        self.saved += 1
+
+    def load_blob(self) -> bytes | None:
+        return self.blob
+
+
+@dataclass
+class Node:
+    """A node with a real store and real files, on whatever network."""
+
+    network: Network
+    store: Store
+    reader: BlockReader
+    server: ExchangeServer
+    directory: Path
+
+    def parts(self, **changes: object) -> FetchParts:
+        values: dict[str, object] = {
+            "network": self.network,
+            "store": self.store,
+            "reader": self.reader,
+            "partials": self.server.partials,
+        }
+        return FetchParts(**{**values, **changes})  # type: ignore[arg-type]
+
+    async def share(self, path: Path) -> str:
+        """The CID."""
+        options = ShareOptions(paths=(str(path),))
+        return str((await share(store=self.store, options=options, job=Job(99), announce=None))["cid"])
+
+    async def fetch(self, link: str, path: Path, *, job: Job | None = None, **params: object) -> dict[str, object]:
+        params = {"link": link, "path": str(path), **params}
+        return await fetch(self.parts(), params, job or Job())
+
+
+@asynccontextmanager
+async def node(network: Network, directory: Path) -> AsyncIterator[Node]:
+    directory.mkdir()
+    home = directory / "home"
+    home.mkdir()
+    with open_store(home) as store:
+        async with BlockReader(store) as reader:
+            server = ExchangeServer(network, reader, store)
+            yield Node(network, store, reader, server, directory)

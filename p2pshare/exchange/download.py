@@ -73,17 +73,18 @@ class Download:
     async def run(self) -> None:
         """Until every piece is verified, written and durable. Raises LocalError when the disk fails."""
         if not self._scheduler.finished:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                swarm = self._swarm
-                swarm.on_join, swarm.on_leave = self._join, self._leave
-                swarm.on_arrival, swarm.on_heard = self._arrived, self._heard
-                for source in list(swarm.sources.values()):
-                    self._join(source)
-                nursery.start_soon(self._tick)
-                nursery.start_soon(self._keep_saving)
-                await self._finished.wait()
-                nursery.cancel_scope.cancel()
+            try:
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    self._swarm.attach(self._join, self._leave, self._arrived, self._heard)
+                    for source in list(self._swarm.sources.values()):
+                        self._join(source)
+                    nursery.start_soon(self._tick)
+                    nursery.start_soon(self._keep_saving)
+                    await self._finished.wait()
+                    nursery.cancel_scope.cancel()
+            finally:
+                self._swarm.detach()
         if self._failure is not None:
             raise self._failure
         await self._checkpoint()
@@ -216,6 +217,7 @@ class Download:
 
     def _delivered(self, source: Source, piece: int) -> None:
         cancelled = self._scheduler.delivered(source.name, piece, trio.current_time())
+        self._swarm.proved(source.name)
         if self.done.add(piece):
             size = self.layout.piece_sizes[piece]
             self.bytes_done += size

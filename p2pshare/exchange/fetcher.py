@@ -153,6 +153,8 @@ class Fetcher:
         sources = self._structure.received
         if self._download is not None:
             sources += self._download.from_source
+        for liar in self._swarm.banned:
+            del sources[liar]
         return Fetched(
             root=root,
             entries=chosen,
@@ -273,7 +275,7 @@ class Fetcher:
             now = trio.current_time()
             download = self._download
             progress = download.heard if download is not None else len(self._structure.received)
-            waits = not self._swarm.sources or (download is not None and download.stuck)
+            waits = not self._swarm.promising() or (download is not None and download.stuck)
             if not waits or progress != heard:
                 useful, heard = now, progress
             self._failure = self._verdict(now - useful) if waits else None

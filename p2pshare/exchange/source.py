@@ -18,6 +18,7 @@ from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.exchange_client import Client, Received
 from p2pshare_protocols.exchange_messages import BlocksData, Held, Holding, Mark, NodesData, Refused, split
 
+_BEFORE_RESET: Final = 0.1  # seconds for a last message to be read: the reset that follows would overtake it
 _AHEAD: Final = 2  # frames of one answer that wait for whoever asked
 
 
@@ -39,7 +40,7 @@ class _Piece:
     sizes: Sequence[int]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Source:
     """`run` must be running for anything else to get an answer. `name` is the peer ID.
 
@@ -172,6 +173,7 @@ class Source:
         self._queue(Client.bad(cid))
         with trio.move_on_after(1):
             await self._flushed.wait()
+            await trio.sleep(_BEFORE_RESET)
 
     async def ask_holding(self, root: bytes) -> Holding:
         """What it has of the DAG now; kept in `holding`, `leaves` and `size`."""

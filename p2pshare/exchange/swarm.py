@@ -45,8 +45,7 @@ async def _nothing(*_: object) -> None:
 class Swarm:
     """`run` connects to what `offer` was given, and keeps trying. All for the trio thread.
 
-    `on_join`, `on_leave`, `on_arrival` and `on_heard` belong to whoever downloads; set them before joining sources
-    matter. A source that joins has said that it holds something of `root`.
+    A source that joins has said that it holds something of `root`.
     """
 
     def __init__(self, network: Network, root: bytes) -> None:
@@ -59,10 +58,21 @@ class Swarm:
         self.banned: dict[str, WrongBlock] = {}
         self.ever: set[str] = set()  # peers that held something at some time
         self.changed = trio.Event()  # replaced each time it is set
-        self.on_join: Callable[[Source], None] = lambda source: None
-        self.on_leave: Callable[[Source], None] = lambda source: None
-        self.on_arrival: Callable[[Source, Arrival], Awaitable[None]] = _nothing
-        self.on_heard: Callable[[Source, int], None] = lambda source, count: None
+        self.detach()
+
+    def attach(
+        self,
+        on_join: Callable[[Source], None],
+        on_leave: Callable[[Source], None],
+        on_arrival: Callable[[Source, Arrival], Awaitable[None]],
+        on_heard: Callable[[Source, int], None],
+    ) -> None:
+        """Somebody downloads. `on_join` is also called when a source has more than before."""
+        self.on_join, self.on_leave, self.on_arrival, self.on_heard = on_join, on_leave, on_arrival, on_heard
+
+    def detach(self) -> None:
+        """Nobody downloads (any more)."""
+        self.attach(lambda source: None, lambda source: None, _nothing, lambda source, count: None)
 
     # -- what the finder and the downloader say --
 
@@ -83,6 +93,16 @@ class Swarm:
         if candidate is not None:
             self._failed(candidate)
             candidate.scope.cancel()
+
+    def proved(self, peer_id: str) -> None:
+        """A source delivered: its earlier failures are forgiven."""
+        candidate = self._candidates.get(peer_id)
+        if candidate is not None:
+            candidate.failures = 0
+
+    def promising(self) -> bool:
+        """Whether a source is here that has not failed since it last delivered."""
+        return any(c.peer_id in self.sources and not c.failures for c in self._candidates.values())
 
     def ban(self, error: WrongBlock) -> None:
         """It sent a wrong block. It is no source of this fetch any more."""
@@ -181,7 +201,6 @@ class Swarm:
                 self._changed()
                 await source.stream.reset()
                 return
-            candidate.failures = 0
             self.ever.add(candidate.peer_id)
             self.sources[candidate.peer_id] = source
             self.on_join(source)
