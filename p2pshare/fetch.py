@@ -20,7 +20,7 @@ from p2pshare.content.publisher import Publisher
 from p2pshare.dht.api import DHT
 from p2pshare.errors import UsageError
 from p2pshare.exchange.answers import Reader
-from p2pshare.exchange.fetcher import Fetched, Fetcher, Report, Wish
+from p2pshare.exchange.fetcher import GRACE, Fetched, Fetcher, Report, Wish
 from p2pshare.exchange.partial import Partials
 from p2pshare.net.api import Network
 from p2pshare.store import Item, ItemDraft, NameRow, Store
@@ -51,7 +51,7 @@ class FetchJob(Protocol):
 class FetchParts:
     """What of the node a fetch uses. `announce` is given the finished item, and should return soon (start a task).
 
-    `random_start(n)` is a random number; see `Scheduler`.
+    `random_start` gives a random number, see `Scheduler`; `grace` is in seconds, see `Wish`.
     """
 
     network: Network
@@ -61,6 +61,7 @@ class FetchParts:
     dht: DHT | None = None
     announce: Callable[[Item], Awaitable[None]] | None = None
     random_start: Callable[[], int] = lambda: 0
+    grace: float = GRACE
     wall_clock: Callable[[], float] = time.time
 
 
@@ -138,6 +139,7 @@ def _wish(link: Link, target: str, params: dict[str, Any], parts: FetchParts) ->
         overwrite=bool(params.get("overwrite")),
         sequential=bool(params.get("sequential")),
         timeout=params.get("timeout"),
+        grace=parts.grace,
         start=parts.random_start(),
     )
 

@@ -265,6 +265,7 @@ class Node:
             "store": self.store,
             "reader": self.reader,
             "partials": self.server.partials,
+            "grace": 0.3,
         }
         return FetchParts(**{**values, **changes})  # type: ignore[arg-type]
 

@@ -170,7 +170,6 @@ class Download:
                     await self._take(source, arrival)
                 except WrongBlock as error:
                     self._scheduler.ban(source.name)
-                    await source.report_bad(error.cid)
                     self._swarm.ban(error)
                     return
                 except LocalError as error:

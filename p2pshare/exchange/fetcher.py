@@ -34,7 +34,7 @@ from p2pshare_protocols.exchange_messages import Mark
 from p2pshare_protocols.pathwalk import NoSuchEntry, PathWalk
 
 LOOK: Final = 0.25  # seconds between two looks at how the fetch stands
-GRACE: Final = 3.0  # seconds to find another source after the last one lied or lost its file
+GRACE: Final = 3.0
 _log = logging.getLogger(__name__)
 
 
@@ -42,7 +42,8 @@ _log = logging.getLogger(__name__)
 class Wish:
     """What to fetch and where to. `path` picks something inside `cid`; `destination` is absolute and final.
 
-    `timeout`: seconds without any useful source before the fetch fails; None: never. `start`: see Scheduler.
+    `timeout`: seconds without any useful source before the fetch fails; None: never. `grace`: seconds to find another
+    source after the last one lied or lost its file. `start`: see Scheduler.
     """
 
     cid: CID
@@ -53,6 +54,7 @@ class Wish:
     overwrite: bool = False
     sequential: bool = False
     timeout: float | None = None
+    grace: float = GRACE
     start: int = 0
 
 
@@ -290,7 +292,7 @@ class Fetcher:
         marks = {**self._structure.marks, **(self._download.marks if self._download is not None else {})}
         changed = [peer for peer, mark in marks.items() if mark is Mark.CHANGED]
         over = wish.timeout is not None and waited >= wish.timeout
-        hopeless = waited >= GRACE and finder.settled and not finder.searching and not swarm.trying
+        hopeless = waited >= wish.grace and finder.settled and not finder.searching and not swarm.trying
         if (over or hopeless) and swarm.banned:
             return next(iter(swarm.banned.values()))
         if (over or hopeless) and changed:

@@ -98,7 +98,6 @@ class Structure:
             try:
                 await source.nodes([cid.v1.binary for cid in walk.wanted(MAX_CIDS)], take)
             except WrongBlock as error:
-                await source.report_bad(error.cid)
                 self._swarm.ban(error)
             except RemoteProtocolError as error:
                 _log.info("source %s: %s", source.name, error)
@@ -154,7 +153,6 @@ class Structure:
                 self.received[source.name] += len(block)
                 return bytes(block)
             except WrongBlock as error:
-                await source.report_bad(error.cid)
                 self._swarm.ban(error)
             except MalformedContent:
                 raise

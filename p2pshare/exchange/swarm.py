@@ -38,6 +38,11 @@ class Candidate:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
 
+async def _dismiss(source: Source, error: WrongBlock, scope: trio.CancelScope) -> None:
+    await source.report_bad(error.cid)
+    scope.cancel()
+
+
 async def _nothing(*_: object) -> None:
     """Takes what nobody wants yet."""
 
@@ -53,6 +58,7 @@ class Swarm:
         self._root = root
         self._candidates: dict[str, Candidate] = {}
         self._wake = trio.Event()
+        self._nursery: trio.Nursery | None = None
         self._slots = trio.CapacityLimiter(AT_ONCE)
         self.sources: dict[str, Source] = {}
         self.banned: dict[str, WrongBlock] = {}
@@ -105,12 +111,17 @@ class Swarm:
         return any(c.peer_id in self.sources and not c.failures for c in self._candidates.values())
 
     def ban(self, error: WrongBlock) -> None:
-        """It sent a wrong block. It is no source of this fetch any more."""
-        if error.peer not in self.banned:
-            _log.warning("%s; it is not asked again for this fetch", error)
+        """It sent a wrong block. It is no source of this fetch any more; it is told why before its stream ends."""
+        if error.peer in self.banned:
+            return
+        _log.warning("%s; it is not asked again for this fetch", error)
         self.banned[error.peer] = error
         candidate = self._candidates.pop(error.peer, None)
-        if candidate is not None:
+        source = self.sources.pop(error.peer, None)
+        if candidate is not None and source is not None and self._nursery is not None:
+            self.on_leave(source)
+            self._nursery.start_soon(_dismiss, source, error, candidate.scope)
+        elif candidate is not None:
             candidate.scope.cancel()
         self._changed()
 
@@ -136,6 +147,7 @@ class Swarm:
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             while True:
                 self._wake = trio.Event()
                 now = trio.current_time()

@@ -168,9 +168,7 @@ def liar(honest: Node, *, wrong: int = 1) -> Callable[[Stream], Awaitable[None]]
     return serve
 
 
-async def test_a_wrong_byte_never_reaches_the_disk_and_the_fetch_says_so(
-    world: World, tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_wrong_byte_never_reaches_the_disk_and_the_fetch_says_so(world: World, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         one, two = await nodes(stack, world, tmp_path, "one", "two")
         (tmp_path / "file").write_bytes(noise(4 * MIB))
@@ -228,9 +226,7 @@ async def test_a_source_that_dies_midway_is_replaced(world: World, tmp_path: Pat
         assert (tmp_path / "out").read_bytes() == noise(16 * MIB)
 
 
-async def test_a_file_that_changed_at_its_source_is_refused(
-    world: World, tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_file_that_changed_at_its_source_is_refused(world: World, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         one, two = await nodes(stack, world, tmp_path, "one", "two")
         (tmp_path / "file").write_bytes(noise(4 * MIB))
