@@ -5,9 +5,11 @@ It may use the exchange, content, the store, the network and the DHT. It must no
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import mimetypes
 import os
+import shutil
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from p2pshare.errors import UsageError
 from p2pshare.exchange.answers import Reader
 from p2pshare.exchange.fetcher import GRACE, Fetched, Fetcher, Report, Wish
 from p2pshare.exchange.partial import Partials
+from p2pshare.exchange.resume import part_of
 from p2pshare.net.api import Network
 from p2pshare.store import Item, ItemDraft, NameRow, Store
 from p2pshare_protocols.builder import V1_2025
@@ -123,6 +126,20 @@ async def fetch(parts: FetchParts, params: dict[str, Any], job: FetchJob) -> dic
     }
 
 
+async def discard(saved: bytes | None) -> None:
+    """Delete what a cancelled fetch has written; `saved` is its job's blob. Best effort."""
+    if saved is not None:
+        await trio.to_thread.run_sync(_remove, part_of(saved))
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+
+
 def _name(link: Link) -> str:
     """What the content is called until told otherwise: the path's last component, the link's name, or the CID."""
     name = link.path[-1] if link.path else link.name
@@ -160,16 +177,20 @@ async def _add_to_catalogue(parts: FetchParts, fetched: Fetched, job: FetchJob) 
     numbers = list(chunks)
     for at in range(0, len(numbers), _FILES_A_TURN):
         await trio.lowlevel.checkpoint()
-        with store.transaction():
-            for number in numbers[at : at + _FILES_A_TURN]:
-                file = fetched.destination.source_file(number)
-                root = fetched.entries[number].cid
-                store.references.add_many(owner, file, chunks[number], root=None if root is None else root.binary)
+        files = [
+            (fetched.destination.source_file(number), chunks[number], _binary(fetched.entries[number]))
+            for number in numbers[at : at + _FILES_A_TURN]
+        ]
+        store.references.add_files(owner, files)
     store.blocks.own(owner, fetched.nodes)
     empty = {leaf.cid.v1.binary for leaf in _leaves(fetched) if not leaf.size}
     store.blocks.put_many(owner, [(cid, b"") for cid in empty])
     publisher = Publisher(store, V1_2025, owner=owner, progress=lambda done, total: None, wall_clock=parts.wall_clock)
     return await publisher.make_item(_draft(fetched), _names(fetched))
+
+
+def _binary(entry: Entry) -> bytes | None:
+    return None if entry.cid is None else entry.cid.binary
 
 
 def _leaves(fetched: Fetched) -> list[Leaf]:

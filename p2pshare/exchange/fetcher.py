@@ -7,19 +7,20 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import msgpack
 import trio
 
 from p2pshare.content.destination import Destination
 from p2pshare.dht.api import DHT
 from p2pshare.errors import NoProvider, NotFound, P2PShareError, RemoteError, TimedOut
+from p2pshare.exchange import resume
 from p2pshare.exchange.answers import Reader
 from p2pshare.exchange.download import Download, recheck
 from p2pshare.exchange.finder import Finder
 from p2pshare.exchange.layout import Layout, lay_out
 from p2pshare.exchange.partial import Partials
+from p2pshare.exchange.passing import PassingOn
 from p2pshare.exchange.structure import MalformedContent, Structure
 from p2pshare.exchange.swarm import Swarm
 from p2pshare.exchange.target import Target
@@ -142,12 +143,12 @@ class Fetcher:
         root = await self._resolve()
         entries, nodes = await self._plan(root)
         chosen = _choose(entries, self._wish.only)
-        state = _load(self._report.state, root, self._wish)
+        state = resume.load(self._report.state, root, self._wish.destination, self._wish.only)
         part = state["part"] if state is not None else None
         destination = await trio.to_thread.run_sync(self._open, chosen, part)
         with destination:
             layout = lay_out(chosen)
-            done = _done(state, layout) if destination.resumed else Bitmap(layout.pieces)
+            done = resume.done_of(state, layout) if destination.resumed else Bitmap(layout.pieces)
             self._total = sum(entry.size or 0 for entry in chosen)
             await self._get(root, chosen, layout, destination, done, whole=len(chosen) == len(entries))
             self._report.reason("finishing")
@@ -211,7 +212,7 @@ class Fetcher:
         target = Target(destination, layout)
 
         def save(safe: Bitmap) -> None:
-            self._report.save(_save(root, self._wish, destination.part_name, safe))
+            self._report.save(resume.save(root, self._wish.destination, self._wish.only, destination.part_name, safe))
 
         save(done)
         await trio.to_thread.run_sync(_write_inline, destination, entries)
@@ -234,7 +235,7 @@ class Fetcher:
         )
         self._download = download
         self._tell()
-        with self._partials.registered(_Partial(root.binary, download, target, whole=whole)):
+        with self._partials.registered(PassingOn(root.binary, download, target, whole=whole)):
             await download.run()
         self._tell()
 
@@ -350,42 +351,6 @@ class _Noting(DagWalk):
         return taken
 
 
-class _Partial:
-    """A running download as the server sees it."""
-
-    def __init__(self, root: bytes, download: Download, target: Target, *, whole: bool) -> None:
-        self.root = root
-        self.size = download.layout.bytes
-        self._download = download
-        self._target = target
-        self._whole = whole
-        self._places: dict[bytes, int] | None = None
-
-    def leaves(self) -> Bitmap | None:
-        if not self._whole:
-            return None
-        layout, done = self._download.layout, self._download.done
-        if layout.pieces == len(layout.cids):
-            return done
-        leaves = Bitmap(len(layout.cids))
-        for piece in done:
-            for leaf in layout.leaves(piece):
-                leaves.add(leaf)
-        return leaves
-
-    def locate(self, cid: bytes) -> tuple[str, int, int] | None:
-        layout = self._download.layout
-        if self._places is None:
-            self._places = {}
-            for piece in range(layout.pieces):
-                self._places.update((layout.cids[leaf], piece) for leaf in layout.leaves(piece))
-        piece = self._places.get(cid, -1)
-        if piece not in self._download.done:
-            return None
-        leaf = next(leaf for leaf in layout.leaves(piece) if layout.cids[leaf] == cid)
-        return self._target.place(leaf)
-
-
 def _choose(entries: Sequence[Entry], only: str | None) -> list[Entry]:
     """The entries that a glob lets through: by the whole path inside the item, or by the last name."""
     if only is None:
@@ -406,33 +371,3 @@ def _write_inline(destination: Destination, entries: Sequence[Entry]) -> None:
         for segment in entry.segments:
             if isinstance(segment, Inline):
                 destination.write(number, segment.offset, segment.data)
-
-
-def _save(root: CID, wish: Wish, part: str, done: Bitmap) -> bytes:
-    state = {
-        "root": root.binary,
-        "to": wish.destination.encode("utf-8", "surrogateescape"),
-        "part": part.encode("utf-8", "surrogateescape"),
-        "only": wish.only,
-        "pieces": done.size,
-        "done": done.to_bytes(),
-    }
-    packed: bytes = msgpack.packb(state)
-    return packed
-
-
-def _load(saved: bytes | None, root: CID, wish: Wish) -> dict[str, Any] | None:
-    """What an earlier run of this job saved; None when it was about something else."""
-    if saved is None:
-        return None
-    state: dict[str, Any] = msgpack.unpackb(saved)
-    same = (root.binary, wish.destination.encode("utf-8", "surrogateescape"), wish.only)
-    if (state["root"], state["to"], state["only"]) != same:
-        return None
-    return {**state, "part": state["part"].decode("utf-8", "surrogateescape")}
-
-
-def _done(state: dict[str, Any] | None, layout: Layout) -> Bitmap:
-    if state is None or state["pieces"] != layout.pieces:
-        return Bitmap(layout.pieces)
-    return Bitmap.from_bytes(state["done"], layout.pieces)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Final
 
 from p2pshare.content.destination import Destination
@@ -34,11 +35,10 @@ class Target:
             if len(data) != layout.sizes[leaf] or not matches(layout.cids[leaf], data):
                 return leaf
             file = layout.files[leaf]
-            if file not in self._made:
-                with self._making:  # two threads may begin a file at one time
-                    self._destination.write(file, 0, b"")
-                    self._made.add(file)
-            self._destination.write(file, layout.offsets[leaf], data)
+            # The first write makes the file, and two threads may come to it at one time.
+            with nullcontext() if file in self._made else self._making:
+                self._destination.write(file, layout.offsets[leaf], data)
+                self._made.add(file)
         return None
 
     def sync(self) -> None:

@@ -13,6 +13,7 @@ import trio.testing
 
 from p2pshare.errors import Exists, NoProvider, NotFound, RemoteError, TimedOut, UsageError, VerificationFailed
 from p2pshare.exchange.wire import FrameReader
+from p2pshare.fetch import discard
 from p2pshare.net.api import Stream
 from p2pshare_protocols import exchange_messages as x
 from tests.support_exchange import Job, Node, World, node
@@ -263,6 +264,7 @@ async def test_a_fetch_goes_on_from_its_bitmap_and_from_what_it_could_not_record
         written = (tmp_path / "out.part").read_bytes()
         missing = sum(written[at : at + MIB] != noise(16 * MIB)[at : at + MIB] for at in range(0, 16 * MIB, MIB))
         assert 0 < missing <= 12
+        await trio.testing.wait_all_tasks_blocked(0.05)
         before = one.store.items.list()[0].bytes_sent
         again = Job()
         again.blob = job.blob
@@ -270,6 +272,22 @@ async def test_a_fetch_goes_on_from_its_bitmap_and_from_what_it_could_not_record
         await two.fetch(cid, tmp_path / "out", peer=peer(one), job=again)
         assert (tmp_path / "out").read_bytes() == noise(16 * MIB)
         assert one.store.items.list()[0].bytes_sent - before <= missing * MIB
+
+
+async def test_what_a_cancelled_fetch_has_written_can_be_thrown_away(world: World, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        one, two = await nodes(stack, world, tmp_path, "one", "two")
+        (tmp_path / "tree").mkdir()
+        (tmp_path / "tree" / "file").write_bytes(noise(8 * MIB))
+        cid = await one.share(tmp_path / "tree")
+        job = Job()
+        with trio.CancelScope() as scope:
+            job.progress = lambda *_, **__: scope.cancel()  # type: ignore[method-assign]
+            await two.fetch(cid, tmp_path / "out", peer=peer(one), job=job)
+        assert (tmp_path / "out.part").is_dir()
+        await discard(job.blob)
+        assert not (tmp_path / "out.part").exists()
+        await discard(job.blob)
 
 
 class _Slow(Stream):
