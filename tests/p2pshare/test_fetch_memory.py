@@ -16,6 +16,7 @@ from p2pshare.exchange.wire import FrameReader
 from p2pshare.fetch import discard
 from p2pshare.net.api import Stream
 from p2pshare_protocols import exchange_messages as x
+from p2pshare_protocols.cid import CID
 from tests.support_exchange import Job, Node, World, node
 
 MIB = 1 << 20
@@ -376,3 +377,35 @@ async def test_a_silent_source_ends_in_a_timeout_and_says_what_it_waits_for(
         with pytest.raises(TimedOut), trio.fail_after(600):
             await two.fetch(cid, tmp_path / "out", peer=["/memory/p2p/silent"], timeout=60.0, job=job)
         assert any("still looking, retry in" in reason for reason in job.reasons)
+
+
+async def test_a_running_fetch_passes_on_what_it_has(world: World, tmp_path: Path) -> None:
+    """`two` fetches from a slow seeder; `three` knows only `two`, and ends although `two` did not have all at first."""
+    async with AsyncExitStack() as stack:
+        one, two, three = await nodes(stack, world, tmp_path, "one", "two", "three")
+        (tmp_path / "file").write_bytes(noise(12 * MIB))
+        cid = await one.share(tmp_path / "file")
+        serve = one.server.serve
+
+        async def slowly(stream: Stream) -> None:
+            await serve(_Slow(stream))
+
+        one.network.handle(x.PROTOCOL, slowly)
+        held: list[x.Holding] = []
+        begun = trio.Event()
+
+        def watch(count: int, total: int | None = None, **_: object) -> None:
+            if count:
+                begun.set()
+
+        first, second = Job(), Job()
+        first.progress = watch  # type: ignore[method-assign]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: two.fetch(cid, tmp_path / "second", peer=peer(one), job=first))
+            await begun.wait()
+            partial = two.server.partials.of(CID.parse(cid).binary)
+            assert partial is not None
+            held.append(two.server.answerer.holding(x.Have(1, CID.parse(cid).binary)).answer.holding)  # type: ignore[union-attr]
+            await three.fetch(cid, tmp_path / "third", peer=peer(two), job=second)
+        assert held == [x.Holding.PART]
+        assert (tmp_path / "third").read_bytes() == noise(12 * MIB)
