@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import trio
@@ -23,6 +23,7 @@ from p2pshare.dht.api import DHT
 from p2pshare.errors import UsageError
 from p2pshare.exchange.answers import Reader
 from p2pshare.exchange.fetcher import GRACE, Fetched, Fetcher, Report, Wish
+from p2pshare.exchange.limits import RateLimit
 from p2pshare.exchange.partial import Partials
 from p2pshare.exchange.resume import part_of
 from p2pshare.net.api import Network
@@ -54,7 +55,8 @@ class FetchJob(Protocol):
 class FetchParts:
     """What of the node a fetch uses. `announce` is given the finished item, and should return soon (start a task).
 
-    `random_start` gives a random number, see `Scheduler`; `grace` is in seconds, see `Wish`.
+    `random_start` gives a random number, see `Scheduler`; `grace` is in seconds, see `Wish`. `download_rate` is in
+    bytes a second for all fetches that are given these parts, 0: no limit; `download.set_rate` changes it later.
     """
 
     network: Network
@@ -66,6 +68,11 @@ class FetchParts:
     random_start: Callable[[], int] = lambda: 0
     grace: float = GRACE
     wall_clock: Callable[[], float] = time.time
+    download_rate: float = 0.0
+    download: RateLimit = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "download", RateLimit(self.download_rate))
 
 
 def check(params: dict[str, Any]) -> Link:
@@ -108,6 +115,7 @@ async def fetch(parts: FetchParts, params: dict[str, Any], job: FetchJob) -> dic
         store=parts.store,
         reader=parts.reader,
         partials=parts.partials,
+        limit=parts.download,
     )
     fetched = await fetcher.run()
     item = await _add_to_catalogue(parts, fetched, job)

@@ -19,6 +19,7 @@ from p2pshare.exchange.answers import Reader
 from p2pshare.exchange.download import Download, recheck
 from p2pshare.exchange.finder import Finder
 from p2pshare.exchange.layout import Layout, lay_out
+from p2pshare.exchange.limits import RateLimit
 from p2pshare.exchange.partial import Partials
 from p2pshare.exchange.passing import PassingOn
 from p2pshare.exchange.structure import MalformedContent, Structure
@@ -95,12 +96,13 @@ class Fetcher:
         store: Store,
         reader: Reader,
         partials: Partials,
+        limit: RateLimit | None = None,
     ) -> None:
         self._wish = wish
         self._report = report
         self._store = store
         self._partials = partials
-        self._swarm = Swarm(network, wish.cid.v1.binary)
+        self._swarm = Swarm(network, wish.cid.v1.binary, limit)
         self._finder = Finder(self._swarm, network, dht, wish.cid, wish.addresses)
         self._reader = reader
         self._abroad = trio.Event()  # the network is needed

@@ -12,6 +12,7 @@ import trio
 
 from p2pshare.errors import P2PShareError
 from p2pshare.exchange.answers import Answerer, Frame, Reader
+from p2pshare.exchange.limits import RateLimit
 from p2pshare.exchange.partial import Partials
 from p2pshare.exchange.wire import FrameReader
 from p2pshare.net.api import Network, Stream
@@ -50,7 +51,7 @@ class Limits:
 
 
 class ExchangeServer:
-    """Registers itself for the exchange protocol."""
+    """Registers itself for the exchange protocol. `upload_rate`: bytes a second for all peers together, 0: no limit."""
 
     def __init__(
         self,
@@ -60,7 +61,9 @@ class ExchangeServer:
         *,
         partials: Partials | None = None,
         limits: Limits | None = None,
+        upload_rate: float = 0.0,
     ) -> None:
+        self.upload = RateLimit(upload_rate)
         self.partials = partials if partials is not None else Partials()
         self._store = store
         self._limits = limits if limits is not None else Limits()
@@ -201,11 +204,22 @@ class _Conversation:
     async def _send_frame(self, frame: Frame) -> None:
         header = encode(frame.answer)
         if len(frame.parts) > 1 or frame.payload <= _JOIN:
-            await self._stream.send_all(b"".join((header, *frame.parts)))
+            await self._send_bytes(b"".join((header, *frame.parts)))
             return
-        await self._stream.send_all(header)
+        await self._send_bytes(header)
         for part in frame.parts:
+            await self._send_bytes(part)
+
+    async def _send_bytes(self, data: bytes | memoryview) -> None:
+        limit, at, rest = self._server.upload, 0, memoryview(data)
+        while (grain := limit.grain) and at < len(rest):
+            part = rest[at : at + grain]
+            await limit.take(len(part))
             await self._stream.send_all(part)
+            self._touch()
+            at += len(part)
+        if at < len(rest):
+            await self._stream.send_all(rest[at:])
 
 
 def _is_last(frame: Frame) -> bool:

@@ -10,6 +10,7 @@ from typing import Final
 import trio
 
 from p2pshare.errors import RemoteError, VerificationFailed
+from p2pshare.exchange.limits import RateLimit
 from p2pshare.exchange.wire import FrameReader
 from p2pshare.net.api import Stream
 from p2pshare_protocols.bitmap import Bitmap
@@ -51,6 +52,7 @@ class Source:
     stream: Stream
     arrived: Callable[[Source, Arrival], Awaitable[None]]
     heard: Callable[[Source, int], None]
+    limit: RateLimit | None = None  # of all downloads
     holding: Holding = Holding.NOTHING
     leaves: Bitmap | None = None  # with PART: the leaves it has
     size: int = 0
@@ -105,7 +107,7 @@ class Source:
             self._to_send.set()
 
     async def _receive(self) -> None:
-        frames = FrameReader(self.stream)
+        frames = FrameReader(self.stream, self.limit)
         while (message := await frames.header()) is not None:
             received = self._client.receive(message)
             self._check_sizes(received)

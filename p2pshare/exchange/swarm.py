@@ -10,6 +10,7 @@ from typing import Final
 import trio
 
 from p2pshare.errors import P2PShareError, RemoteError
+from p2pshare.exchange.limits import RateLimit
 from p2pshare.exchange.source import Arrival, Source, WrongBlock
 from p2pshare.net.api import Network
 from p2pshare_protocols.errors import RemoteProtocolError
@@ -53,8 +54,9 @@ class Swarm:
     A source that joins has said that it holds something of `root`.
     """
 
-    def __init__(self, network: Network, root: bytes) -> None:
+    def __init__(self, network: Network, root: bytes, limit: RateLimit | None = None) -> None:
         self._network = network
+        self._limit = limit
         self._root = root
         self._candidates: dict[str, Candidate] = {}
         self._wake = trio.Event()
@@ -182,7 +184,7 @@ class Swarm:
     async def _converse(self, candidate: Candidate) -> None:
         async with self._slots:
             stream = await self._network.open_stream(candidate.peer_id, [PROTOCOL], timeout=ANSWER)
-        source = Source(stream, self._arrived, self._heard)
+        source = Source(stream, self._arrived, self._heard, self._limit)
         failure: Exception | None = None
         try:
             async with trio.open_nursery() as nursery:

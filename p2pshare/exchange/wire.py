@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import trio
 
+from p2pshare.exchange.limits import RateLimit
 from p2pshare.net.api import Stream
 from p2pshare_protocols.exchange_messages import Message, decode, header_length
 
@@ -19,8 +20,9 @@ class FrameReader:
     RemoteProtocolError for a header that is not allowed.
     """
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, limit: RateLimit | None = None) -> None:
         self._stream = stream
+        self._limit = limit if limit is not None else RateLimit()
         self._rest = memoryview(b"")
 
     async def header(self) -> Message | None:
@@ -39,14 +41,19 @@ class FrameReader:
             into[:filled] = self._rest[:filled]
             self._rest = self._rest[filled:]
             heard(filled)
+            if self._limit.grain:
+                await self._limit.take(filled)
         total = len(into)
         while filled < total:
-            data = await self._stream.receive_some(total - filled)
-            if not data:
+            grain = self._limit.grain
+            end = min(total, filled + grain) if grain else total
+            count = await self._stream.receive_into(into[filled:end])
+            if not count:
                 raise trio.BrokenResourceError("the stream ended inside a payload")
-            into[filled : filled + len(data)] = data
-            filled += len(data)
-            heard(len(data))
+            filled += count
+            heard(count)
+            if grain:
+                await self._limit.take(count)
 
     async def _take(self, count: int, *, may_end: bool = False) -> memoryview | None:
         if len(self._rest) < count:
