@@ -10,20 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from p2pshare_protocols import varint
 from p2pshare_protocols.errors import RemoteProtocolError
-from p2pshare_protocols.peerid import ECDSA, ED25519, RSA, SECP256K1, decode_public_key
+from p2pshare_protocols.identity_key import MAX_IDENTITY_KEY, verify_signature
 
 SIGNED_PREFIX = b"noise-libp2p-static-key:"
-MAX_IDENTITY_KEY = 2048
 MAX_MUXERS = 16
 MAX_MUXER_NAME = 128
-_MIN_RSA_BITS, _MAX_RSA_BITS = 2048, 8192  # what other libp2p implementations accept
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,28 +59,7 @@ def choose_muxer(initiator: Sequence[str], responder: Sequence[str]) -> str | No
 
 def verify_identity(payload: Payload, static_public: bytes) -> None:
     """Raises RemoteProtocolError unless the identity key signed this static key."""
-    kind, data = decode_public_key(payload.identity_key)
-    try:
-        _verify(kind, data, payload.identity_sig, SIGNED_PREFIX + static_public)
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
-        raise RemoteProtocolError("the peer's identity key did not sign its Noise key") from None
-
-
-def _verify(kind: int, data: bytes, signature: bytes, message: bytes) -> None:
-    if kind == ED25519:
-        Ed25519PublicKey.from_public_bytes(data).verify(signature, message)
-        return
-    if kind == SECP256K1:
-        point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256K1(), data)
-        point.verify(signature, message, ec.ECDSA(hashes.SHA256()))
-        return
-    key = serialization.load_der_public_key(data)
-    if kind == ECDSA and isinstance(key, ec.EllipticCurvePublicKey):
-        key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
-    elif kind == RSA and isinstance(key, rsa.RSAPublicKey) and _MIN_RSA_BITS <= key.key_size <= _MAX_RSA_BITS:
-        key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
-    else:
-        raise ValueError("the key is not of the kind that it says")
+    verify_signature(payload.identity_key, payload.identity_sig, SIGNED_PREFIX + static_public, "Noise key")
 
 
 def _muxers(extensions: bytes) -> Iterator[str]:
