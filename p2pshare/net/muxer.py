@@ -15,7 +15,7 @@ from p2pshare.net.muxer_limits import MuxerLimits, ReceiveBudget
 from p2pshare.net.muxer_ping import Pings
 from p2pshare.net.muxer_stream import MuxStream
 from p2pshare.net.muxer_turns import Turns
-from p2pshare.net.session import Session
+from p2pshare.net.session_base import SecureSession
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.yamux import INITIAL_WINDOW, PROTOCOL, Yamux
 from p2pshare_protocols.yamux_events import (
@@ -45,7 +45,7 @@ class Muxer:
 
     def __init__(
         self,
-        session: Session,
+        session: SecureSession,
         *,
         initiator: bool,
         limits: MuxerLimits | None = None,

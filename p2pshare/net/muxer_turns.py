@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from p2pshare.net.muxer_stream import MuxStream
-from p2pshare.net.session import MAX_BATCH
+from p2pshare.net.session_base import MAX_BATCH
 from p2pshare_protocols.yamux import MAX_FRAME, Yamux
 from p2pshare_protocols.yamux_frames import HEADER
 

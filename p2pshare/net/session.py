@@ -9,17 +9,23 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import trio
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from p2pshare.errors import TimedOut
-from p2pshare.net.session_wire import Wire, make_wire
+from p2pshare.net.session_base import (
+    HANDSHAKE_TIMEOUT,
+    MAX_BATCH,
+    MAX_RECEIVE,
+    MIN_BUFFER,
+    SHRINK_AFTER,
+    HasIdentity,
+    SecureSession,
+)
+from p2pshare.net.session_wire import make_wire
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.noise import KEY, Handshake, Local, Secured
 from p2pshare_protocols.noise_cipher import (
-    LENGTH,
     MAX_RECORD,
     NOISE,
     NOISE_AESGCM,
@@ -31,24 +37,6 @@ from p2pshare_protocols.peerid import ED25519, encode_public_key, peer_id_from_p
 
 PROTOCOLS = (NOISE_AESGCM, NOISE)
 """Our suites, the fastest first on a CPU with AES instructions."""
-HANDSHAKE_TIMEOUT = 10.0
-MAX_BATCH = (1 << 20) + (1 << 16)
-"""Bytes of plaintext that one call of `seal` takes: a write of 1 MiB and its frame headers at once."""
-_MIN_BUFFER = (1 << 16) + LENGTH
-_MAX_RECEIVE = 1 << 20
-_SHRINK_AFTER = 64  # reads in a row that used less than an eighth of the buffer
-
-Buffer = bytes | bytearray | memoryview
-
-
-class HasIdentity(Protocol):
-    """What of p2pshare.identity.Identity is used here."""
-
-    @property
-    def private(self) -> Ed25519PrivateKey: ...
-
-    @property
-    def public(self) -> bytes: ...
 
 
 def has_aes_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -146,93 +134,52 @@ async def _shake(stream: trio.abc.Stream, handshake: Handshake, received: bytes)
         handshake.receive(bytes(data))
 
 
-class Session:
-    """A secured connection, a stream of bytes in both directions. One task may send and one receive at a time.
-
-    remote_peer: peer ID; remote_public_key: libp2p's PublicKey message; muxer: what both agreed on inside the
-    handshake, None when it has to be negotiated. bytes_in and bytes_out count the wire.
-    """
+class Session(SecureSession):
+    """A Noise session. It has no closing of its own: an end between two records is for the layer above to judge."""
 
     def __init__(self, stream: trio.abc.Stream, suite: str, secured: Secured, remote_peer: str) -> None:
-        self.remote_peer = remote_peer
-        self.remote_public_key = secured.identity_key
-        self.suite = suite
-        self.muxer = secured.muxer
-        self._wire: Wire = make_wire(stream)
+        super().__init__(
+            make_wire(stream),
+            suite=suite,
+            remote_peer=remote_peer,
+            remote_public_key=secured.identity_key,
+            muxer=secured.muxer,
+        )
         self._send_cipher = secured.send
         self._receive_cipher = secured.receive
         self._out = memoryview(bytearray())
         self._out_end = 0
-        self._broken = False
-        self._in = memoryview(bytearray(max(_MIN_BUFFER, len(secured.rest))))
+        self._in = memoryview(bytearray(max(MIN_BUFFER, len(secured.rest))))
         self._in_start = 0
         self._in_end = len(secured.rest)
         self._in[: self._in_end] = secured.rest
-        self._wanted = _MIN_BUFFER
+        self._wanted = MIN_BUFFER
         self._small_reads = self._small_sends = 0
-        self._views: list[memoryview] = []
         self._first = bool(secured.rest)
 
-    @property
-    def broken(self) -> bool:
-        """Nothing can be sent any more."""
-        return self._broken
-
-    @property
-    def bytes_in(self) -> int:
-        return self._wire.bytes_in
-
-    @property
-    def bytes_out(self) -> int:
-        return self._wire.bytes_out
-
-    async def send(self, buffers: Sequence[Buffer]) -> None:
-        """Send the concatenation of the buffers; returns when the kernel has it.
-
-        When it is cancelled or fails midway, a record may be cut: the session can then send no more.
-        Raises trio.BrokenResourceError, trio.ClosedResourceError.
-        """
-        for batch in _batches(buffers):
-            self.seal(batch)
-            await self.flush()
-        if not buffers:
-            await trio.lowlevel.checkpoint()
-
     def seal(self, buffers: Sequence[memoryview]) -> None:
-        """Encrypt at most MAX_BATCH bytes for the next `flush`; the buffers are free when it returns."""
         if self._broken:
             raise trio.BrokenResourceError("the session is broken")
         needed = self._out_end + sealed_size(sum(map(len, buffers)))
         if needed > len(self._out):
-            grown = memoryview(bytearray(max(needed, _MIN_BUFFER)))
+            grown = memoryview(bytearray(max(needed, MIN_BUFFER)))
             grown[: self._out_end] = self._out[: self._out_end]
             self._out = grown
         self._out_end += seal_into(self._send_cipher, buffers, self._out[self._out_end :])
 
     async def flush(self) -> None:
-        """Send what was sealed. Cancelled or failed, the session can send no more."""
         if self._broken:
             raise trio.BrokenResourceError("the session is broken")
         end, self._out_end = self._out_end, 0
         self._broken = True  # until it went well
         await self._wire.send(self._out[:end])
         self._broken = False
-        if len(self._out) > _MIN_BUFFER:
+        if len(self._out) > MIN_BUFFER:
             self._small_sends = self._small_sends + 1 if end < len(self._out) // 8 else 0
-            if self._small_sends >= _SHRINK_AFTER and not self._out_end:
-                self._out, self._small_sends = memoryview(bytearray(_MIN_BUFFER)), 0
+            if self._small_sends >= SHRINK_AFTER and not self._out_end:
+                self._out, self._small_sends = memoryview(bytearray(MIN_BUFFER)), 0
 
-    async def receive_views(self) -> list[memoryview]:
-        """Wait for at least one record; the plaintexts of all that came, in order.
-
-        The views are valid until the next call. An empty list says that the connection ended between two records;
-        Noise has no closing of its own, so whether that is the proper end is for the layer above to say.
-        Raises RemoteProtocolError, trio.BrokenResourceError (lost, or ended inside a record).
-        """
-        if self._views:  # what `receive_into` left
-            left, self._views = self._views[::-1], []
-            await trio.lowlevel.checkpoint()
-            return left
+    async def _open_records(self) -> list[memoryview]:
         while True:
             if not self._first and not await self._fill():
                 return []
@@ -241,48 +188,6 @@ class Session:
             self._in_start += used
             if views:
                 return views
-
-    async def receive_into(self, view: memoryview) -> int:
-        """Fill `view` with what has come, at least one byte; the count, 0 at the end. Errors of `receive_views`."""
-        if not self._views:
-            self._views = await self.receive_views()
-            self._views.reverse()
-        filled = 0
-        while self._views and filled < len(view):
-            head = self._views[-1]
-            part = min(len(head), len(view) - filled)
-            view[filled : filled + part] = head[:part]
-            filled += part
-            if part == len(head):
-                self._views.pop()
-            else:
-                self._views[-1] = head[part:]
-        return filled
-
-    async def receive_some(self, max_bytes: int = MAX_RECORD) -> bytes:
-        """At most `max_bytes` as bytes; b"" at the end. Errors of `receive_views`."""
-        out = bytearray(max_bytes)
-        count = await self.receive_into(memoryview(out))
-        return bytes(memoryview(out)[:count])
-
-    def pace(self, unsent: int) -> None:
-        """How many bytes the kernel may hold unsent; less makes what is urgent wait less."""
-        self._wire.pace(unsent)
-
-    async def send_eof(self) -> None:
-        """Close our sending half where the transport can; the other side reads to the end."""
-        self._broken = True
-        await self._wire.send_eof()
-
-    async def aclose(self) -> None:
-        """Close the connection; what `send` returned for is still delivered by the kernel."""
-        self._broken = True
-        await self._wire.aclose()
-
-    async def abort(self) -> None:
-        """Close at once, without waiting, whatever was not sent yet. The other side sees the connection lost."""
-        self._broken = True
-        await self._wire.abort()
 
     async def _fill(self) -> bool:
         """Read once into the free end of the buffer. False at the end between records."""
@@ -311,28 +216,24 @@ class Session:
 
     def _adapt(self, count: int, free: int) -> None:
         if count == free:
-            self._wanted = min(self._wanted * 2, _MAX_RECEIVE)
+            self._wanted = min(self._wanted * 2, MAX_RECEIVE)
             self._small_reads = 0
         elif count * 8 < len(self._in):
             self._small_reads += 1
-            if self._small_reads >= _SHRINK_AFTER:
-                self._wanted, self._small_reads = _MIN_BUFFER, 0
+            if self._small_reads >= SHRINK_AFTER:
+                self._wanted, self._small_reads = MIN_BUFFER, 0
         else:
             self._small_reads = 0
 
 
-def _batches(buffers: Sequence[Buffer]) -> list[list[memoryview]]:
-    """Cut into lists of at most MAX_BATCH bytes."""
-    batches: list[list[memoryview]] = [[]]
-    room = MAX_BATCH
-    for buffer in buffers:
-        view = memoryview(buffer).cast("B")
-        while len(view):
-            if not room:
-                batches.append([])
-                room = MAX_BATCH
-            batches[-1].append(view[:room])
-            taken = min(len(view), room)
-            view = view[taken:]
-            room -= taken
-    return batches
+__all__ = [
+    "HANDSHAKE_TIMEOUT",
+    "MAX_BATCH",
+    "PROTOCOLS",
+    "HasIdentity",
+    "Session",
+    "has_aes_instructions",
+    "secure_inbound",
+    "secure_outbound",
+    "suites",
+]
