@@ -48,6 +48,7 @@ class Kad:
         self._addresses = addresses
         self._nursery = nursery
         self._rng = rng
+        self._salt = rng.randbytes(16)
         self._pace = Pace()
         self._size = kad_region.SizeEstimate()
         self._greeting: set[str] = set()
@@ -96,6 +97,7 @@ class Kad:
             pace=self._pace,
             paths=paths,
             bound=kad_region.bound(self._size.size),
+            salt=self._salt,
         )
         send, receive = trio.open_memory_channel[tuple[str, Message | None]](10_000)  # one for each query at most
         with send, receive:
@@ -111,7 +113,7 @@ class Kad:
                     if self._advance(lookup, peer_id, answer, hear):
                         return lookup
         self.table.looked_up(target, trio.current_time())
-        self._size.add([contact.key ^ target for contact in lookup.found(lookup.k)])
+        self._size.add(target, [contact.key ^ target for contact in lookup.found(lookup.k)])
         return lookup
 
     async def _query(

@@ -16,24 +16,30 @@ Why it is shaped so:
   yields: it orders questions, it never starves them.
 - With `paths` > 1 a candidate belongs to the path that first heard of it (S/Kademlia, Baumgart and Mies 2007), and
   each path must come to its own end, so that one liar cannot lead all of them.
-- With `bound` > 0 every known node nearer than that must answer, up to `most` nodes (see kad_region).
+- With `bound` > 0 every known node nearer than that must answer, up to the caps of its shell (see kad_region).
+- Who has been silent for longer than most answers take is doubtful: the next one behind is asked already, so that a
+  node that hangs costs its time limit once and not again for each that takes its place.
 """
 
 from __future__ import annotations
 
+import hashlib
 from bisect import insort
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from .kad_keys import Contact, K
+from .kad_region import CAPS, shell
 
 ALPHA = 10
 MAX_TAKEN = K
 """Peers taken from one reply."""
 MAX_CANDIDATES = 1024
 FREE_PER_INFORMANT = 2
+YIELD = 2
+"""Candidates of doubtful informants in flight when there is nobody else to ask."""
 DROP_AFTER = 4
 """Failed candidates after which an informant is dropped, when they are over three times those that answered. With a
 fifth of all nodes dead, an honest one loses its first four with probability 0.0016."""
@@ -42,7 +48,7 @@ fifth of all nodes dead, an honest one loses its first four with probability 0.0
 class Pace:
     """How long to wait for an answer: twice the 90th percentile of the last 64, within 0.25 and 5 seconds.
 
-    Before there are five samples, 1.5 s. The limit in force now counts, not the one when a question was asked. Late
+    `doubt` is half of it. Before there are five samples, 1.5 s. The limit in force now counts, not the one when a question was asked. Late
     answers are samples too, so the limit grows when the network slows. Shared by the lookups of one node.
     """
 
@@ -51,6 +57,10 @@ class Pace:
     def __init__(self) -> None:
         self._samples: deque[float] = deque(maxlen=64)
         self.limit = self.FIRST
+
+    @property
+    def doubt(self) -> float:
+        return self.limit / 2
 
     def sample(self, seconds: float) -> None:
         self._samples.append(seconds)
@@ -75,6 +85,7 @@ class _Candidate:
     informants: set[str] = field(default_factory=set)  # empty: from our own table
     state: State = State.HEARD
     asked: float = 0.0
+    rank: bytes = b""
 
     def __lt__(self, other: _Candidate) -> bool:
         return self.distance < other.distance
@@ -93,7 +104,10 @@ class _Informant:
 
 
 class Lookup:
-    """One lookup of `target`, a key. `seeds` come from our table. Time is seconds; randomness is not needed."""
+    """One lookup of `target`, a key. `seeds` come from our table. Time is seconds.
+
+    `salt` is a secret of ours, random bytes: who of a shell that is too full is asked depends on it.
+    """
 
     def __init__(
         self,
@@ -106,7 +120,7 @@ class Lookup:
         alpha: int = ALPHA,
         paths: int = 1,
         bound: int = 0,
-        most: int = 3 * K,
+        salt: bytes = b"",
     ) -> None:
         self.target = target
         self.k = k
@@ -116,11 +130,12 @@ class Lookup:
         self._alpha = alpha
         self._paths = max(1, paths)
         self._bound = bound
-        self._most = max(most, k)
+        self._salt = salt
         self._by_id: dict[str, _Candidate] = {}
         self._order: list[_Candidate] = []
         self._informants: dict[str, _Informant] = {}
         self._waiting: set[str] = set()
+        self._now = float("-inf")
         for number, contact in enumerate(seeds):
             self._hear(contact, number % self._paths, None)
 
@@ -132,12 +147,13 @@ class Lookup:
     def next_queries(self, now: float) -> list[Contact]:
         """The nodes to ask now; they count as asked. Call again after every event and at `next_deadline()`."""
         self._expire(now)
+        self._now = now
         free = self._alpha - len(self._waiting)
         if free <= 0:
             return []
         chosen: list[_Candidate] = []
         later: list[_Candidate] = []
-        for candidate in self._needed():
+        for candidate in self._needed(now - self._pace.doubt):
             if candidate.state is not State.HEARD:
                 continue
             if self._may_ask(candidate):
@@ -148,8 +164,11 @@ class Lookup:
                 later.append(candidate)
         if later:
             self._ask_past(len(later), free, now, chosen)
-        if not self._waiting and later:  # nothing else can bring us on
-            self._ask(later[0], now, chosen)
+        for candidate in later:
+            if len(self._waiting) >= YIELD:
+                break
+            if candidate.state is State.HEARD:  # nothing else can bring us on
+                self._ask(candidate, now, chosen)
         return [candidate.contact for candidate in chosen]
 
     def _ask_past(self, blocked: int, free: int, now: float, chosen: list[_Candidate]) -> None:
@@ -187,9 +206,12 @@ class Lookup:
         self._drop_informant(peer_id)
 
     def next_deadline(self) -> float | None:
-        """When the next of the nodes asked becomes slow, or None when none is being waited for."""
-        oldest = min((self._by_id[peer_id].asked for peer_id in self._waiting), default=None)
-        return None if oldest is None else oldest + self._pace.limit
+        """When the next of the nodes asked becomes doubtful or slow, or None when none is being waited for."""
+        asked = [self._by_id[peer_id].asked for peer_id in self._waiting]
+        if not asked:
+            return None
+        doubts = [at for moment in asked if (at := moment + self._pace.doubt) > self._now]
+        return min([min(asked) + self._pace.limit, *doubts])
 
     def found(self, count: int | None = None) -> list[Contact]:
         """The nodes that answered, nearest first."""
@@ -197,42 +219,58 @@ class Lookup:
         return answered if count is None else answered[:count]
 
     def region(self) -> list[Contact]:
-        """Where a record belongs: the k nearest that answered, and all others nearer than the bound, up to `most`."""
-        region: list[Contact] = []
-        for candidate in self._order:
-            if candidate.state is State.ANSWERED:
-                if not self._in_window(candidate, len(region)):
-                    break
-                region.append(candidate.contact)
-        return region
+        """Where a record belongs: those that answered under the bound, as far as the shells' caps allow, at least k."""
+        answered = [candidate for candidate in self._order if candidate.state is State.ANSWERED]
+        return [candidate.contact for candidate in self._window(answered)]
 
-    def _in_window(self, candidate: _Candidate, before: int) -> bool:
-        """Whether the candidate counts when `before` nearer ones do."""
-        return before < self.k or (candidate.distance < self._bound and before < self._most)
+    def _window(self, candidates: Iterable[_Candidate]) -> Iterator[_Candidate]:
+        """Those of `candidates`, which are in order of distance, that belong to the region."""
+        shells: dict[int, list[_Candidate]] = {}
+        beyond: list[_Candidate] = []
+        for candidate in candidates:
+            if candidate.distance < self._bound:
+                shells.setdefault(shell(candidate.distance, self._bound), []).append(candidate)
+            elif len(beyond) < self.k:
+                beyond.append(candidate)
+            else:
+                break
+        count = 0
+        for number in sorted(shells, reverse=True):
+            members = shells[number]
+            if len(members) > CAPS[number]:
+                drawn = {id(c) for c in sorted(members, key=self._rank)[: CAPS[number]]}
+                members = [candidate for candidate in members if id(candidate) in drawn]
+            count += len(members)
+            yield from members
+        yield from beyond[: max(0, self.k - count)]
+
+    def _rank(self, candidate: _Candidate) -> bytes:
+        if not candidate.rank:
+            name = candidate.contact.key.to_bytes(32, "big")
+            candidate.rank = hashlib.blake2b(name, key=self._salt, digest_size=8).digest()
+        return candidate.rank
 
     def _alive(self) -> Iterator[_Candidate]:
         gone = (State.FAILED, State.SLOW)
         return (c for c in self._order if c.state not in gone and not self._orphan(c))
 
-    def _needed(self) -> list[_Candidate]:
-        """Those that must answer before the end: over all paths together, and on each path its nearest share."""
-        needed: list[_Candidate] = []
-        in_window = 0
-        share = -(-self.k // self._paths) if self._paths > 1 else 0
-        lacking = [share] * self._paths
-        short = self._paths if share else 0  # paths that lack some of their share
-        for candidate in self._alive():
-            counts = self._in_window(candidate, in_window)
-            if not counts and not short:
-                break
-            in_window += counts
-            if lacking[candidate.path]:
-                lacking[candidate.path] -= 1
-                short -= not lacking[candidate.path]
-            elif not counts:
-                continue
-            needed.append(candidate)
-        return needed
+    def _needed(self, doubted: float = float("-inf")) -> Iterable[_Candidate]:
+        """Those that must answer before the end: over all paths together, and on each path its nearest share.
+
+        Who was asked before `doubted` and did not answer is left out.
+        """
+        alive = [c for c in self._alive() if c.state is not State.WAITING or c.asked > doubted]
+        window = list(self._window(alive))
+        if self._paths == 1:
+            return window
+        share = -(-self.k // self._paths)
+        named = {id(candidate) for candidate in window}
+        held: Counter[int] = Counter()
+        for candidate in alive:
+            if held[candidate.path] < share:
+                held[candidate.path] += 1
+                named.add(id(candidate))
+        return [candidate for candidate in alive if id(candidate) in named]
 
     def _live_informants(self, candidate: _Candidate) -> Iterator[_Informant]:
         return (i for i in map(self._informants.__getitem__, candidate.informants) if not i.dropped)

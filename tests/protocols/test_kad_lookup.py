@@ -55,10 +55,13 @@ def test_a_node_that_hangs_costs_one_slot_until_the_limit_and_may_answer_late() 
     assert pace.limit == pytest.approx(0.4)
     lookup = Lookup(0, [at(n) for n in range(1, 4)], k=2, alpha=2, pace=pace)
     assert ids(lookup.next_queries(0.0)) == ["p1", "p2"]
-    lookup.on_reply("p2", [], 0.2)
+    lookup.on_reply("p2", [], 0.19)
+    assert lookup.next_queries(0.19) == []
+    assert lookup.next_deadline() == pytest.approx(0.2)  # p1 is doubtful from then on
+    assert ids(lookup.next_queries(0.2)) == ["p3"]
     assert lookup.next_deadline() == pytest.approx(0.4)
-    assert lookup.next_queries(0.3) == []
-    assert ids(lookup.next_queries(0.41)) == ["p3"]
+    assert not lookup.done
+    assert lookup.next_queries(0.41) == []
     lookup.on_reply("p1", [at(0)], 0.5)
     lookup.on_reply("p3", [], 0.5)
     assert ids(lookup.next_queries(0.5)) == ["p0"]
@@ -148,8 +151,21 @@ def test_with_a_bound_the_whole_region_answers() -> None:
         lookup.on_reply(f"p{distance}", [], 0.1)
     assert lookup.done
     assert len(lookup.region()) == 7
-    capped = Lookup(0, seeds, k=3, bound=80, most=30, alpha=50)
-    assert len(capped.next_queries(0.0)) == 30
+    assert lookup.queries == 7
+
+
+def test_of_a_shell_that_is_too_full_our_own_secret_draws_who_takes_part() -> None:
+    seeds = [at(n) for n in range(1, 161)]  # all in the region; of the outermost shell there are 80, of the next 40
+    drawn = []
+    for salt in (b"ours", b"ours", b"theirs"):
+        lookup = Lookup(0, seeds, bound=161, salt=salt, alpha=200)
+        for contact in lookup.next_queries(0.0):
+            lookup.on_reply(contact.peer_id, [], 0.1)
+        assert lookup.done
+        drawn.append(ids(lookup.region()))
+    assert len(drawn[0]) == sum(kad_region.CAPS)
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert [kad_region.shell(n, 160) for n in (159, 80, 79, 40, 39, 10, 9, 0)] == [0, 0, 1, 1, 2, 3, 4, 4]
 
 
 def test_memory_is_bounded() -> None:
@@ -173,8 +189,10 @@ def test_the_network_is_measured() -> None:
     assert kad_region.bound(1000) == pytest.approx(20 * space / 1001)
     assert kad_region.bound(3) == space
     size = kad_region.SizeEstimate()
-    size.add(distances)
-    size.add(list(range(1, 21)))  # an attacker's twenty, right at the key
+    size.add(1, distances)
+    size.add(2, list(range(1, 21)))  # an attacker's twenty, right at the key
+    for _ in range(9):
+        size.add(2, list(range(1, 21)))  # and we ask for it again and again
     assert size.size is None
-    size.add(distances)
+    size.add(3, distances)
     assert size.size == pytest.approx(1000, rel=0.01)

@@ -26,7 +26,9 @@ HARD_LIMIT = 10.0
 class Node:
     contact: Contact
     table: RoutingTable
-    behaviour: str = "honest"  # "hangs", "poisons" (2,000 made-up peers), "hides" (keeps nothing, names accomplices)
+    behaviour: str = "honest"
+    """Or "hangs", "poisons" (2,000 made-up peers), "hides" (keeps nothing, names accomplices), "lies" (hides, and names
+    false providers), "colludes" (names and knows other colluders only, keeps nothing)."""
     providers: dict[int, set[str]] = field(default_factory=dict)
     pace: Pace = field(default_factory=Pace)
 
@@ -36,7 +38,8 @@ class Outcome:
     lookup: Lookup
     seconds: float
     providers: set[str]
-    first_provider: float | None  # seconds until the first one was told
+    first_provider: float | None  # seconds until the first honest one was told
+    first_queries: int | None  # questions sent until then
 
     @property
     def rounds(self) -> float:
@@ -47,8 +50,12 @@ class Outcome:
 class Stored:
     seconds: float
     asked: int
-    alive: int
     at: list[Contact]
+
+    @property
+    def messages(self) -> int:
+        """Questions of the lookup, one ADD_PROVIDER and one reading back for each node of the region."""
+        return self.asked + 2 * len(self.at)
 
     @property
     def rounds(self) -> float:
@@ -56,11 +63,26 @@ class Stored:
 
 
 class VirtualNetwork:
-    def __init__(self, count: int, *, seed: int, hanging: float = 0.0, poisoning: float = 0.0) -> None:
+    def __init__(
+        self,
+        count: int,
+        *,
+        seed: int,
+        hanging: float = 0.0,
+        poisoning: float = 0.0,
+        colluding: float = 0.0,
+        loss: float = 0.0,
+        slow: float = 0.0,
+    ) -> None:
+        """Shares of all nodes that hang, poison or collude; `loss` of all questions stay without an answer; `slow` of
+        all answers take ten times as long."""
         self.rng = random.Random(seed)
+        self.loss = loss
+        self.slow = slow
         self.now = 0.0
         self.size = SizeEstimate()
         self.hiding: list[Contact] = []
+        self.colluding: list[Contact] = []
         self.nodes: dict[str, Node] = {}
         for number in range(count):
             contact = Contact(f"n{number}", self.rng.getrandbits(BITS), (f"/ip4/{number}",))
@@ -68,10 +90,10 @@ class VirtualNetwork:
         self._fill()
         names = list(self.nodes)
         self.rng.shuffle(names)
-        for name in names[: int(count * hanging)]:
-            self.nodes[name].behaviour = "hangs"
-        for name in names[int(count * hanging) : int(count * (hanging + poisoning))]:
-            self.nodes[name].behaviour = "poisons"
+        for behaviour, share in (("hangs", hanging), ("poisons", poisoning), ("colludes", colluding)):
+            for _ in range(int(count * share)):
+                self.nodes[names.pop()].behaviour = behaviour
+        self.colluding = [node.contact for node in self.nodes.values() if node.behaviour == "colludes"]
 
     def add(self, contact: Contact) -> Node:
         node = Node(contact, RoutingTable(contact, subnets_of=frozenset))
@@ -106,18 +128,41 @@ class VirtualNetwork:
             top = target >> 64 << 64  # nearer than any real node can be
             fakes = (Contact(f"fake{self.rng.getrandbits(64)}", top | self.rng.getrandbits(64)) for _ in range(2000))
             return list(fakes)
-        if server.behaviour == "hides":
+        if server.behaviour in ("hides", "lies"):
             return heapq.nsmallest(K, self.hiding, key=lambda contact: contact.key ^ target)
+        if server.behaviour == "colludes":
+            return heapq.nsmallest(K, self.colluding, key=lambda contact: contact.key ^ target)
         return server.table.closest(target, K)
 
-    def surround(self, target: int, count: int) -> None:
-        """Real nodes of one attacker, nearer to `target` than any other, known to whoever has room for them."""
-        self.hiding = [Contact(f"hides{n}", target ^ self.rng.getrandbits(200), (f"/ip4/h{n}",)) for n in range(count)]
+    def surround(self, target: int, count: int, *, behaviour: str = "hides", spread: bool = False) -> None:
+        """Real nodes of one attacker, made for `target`, known to whoever has room for them.
+
+        Nearer to it than any honest node; or `spread` over the distances of the nearest honest ones as honest nodes
+        would be, so that their number is all that gives them away.
+        """
+        reach = int(len(self.honest()) ** -1 * (1 << BITS) * K) if spread else 1 << 200
+        self.hiding = [
+            Contact(f"hides{n}-{target & 0xFFFF}", target ^ self.rng.randrange(reach), (f"/ip4/h{n}",))
+            for n in range(count)
+        ]
         for contact in self.hiding:
             for node in self.nodes.values():
                 node.table.answered(contact, self.now)
         for contact in self.hiding:
-            self.add(contact).behaviour = "hides"
+            self.add(contact).behaviour = behaviour
+
+    def leave(self) -> None:
+        """The attacker's nodes are gone, also from all tables."""
+        for contact in self.hiding:
+            del self.nodes[contact.peer_id]
+            for node in self.nodes.values():
+                node.table.remove(contact.peer_id)
+        self.hiding = []
+
+    def told(self, server: Node, target: int) -> set[str]:
+        if server.behaviour == "lies":
+            return {f"false{server.contact.peer_id}-{n}" for n in range(K)}
+        return server.providers.get(target, set())
 
     def look_up(
         self,
@@ -126,12 +171,16 @@ class VirtualNetwork:
         *,
         seeds: Sequence[Contact] | None = None,
         paths: int = 1,
-        providers: bool = False,
+        wanted: str | None = None,
     ) -> Outcome:
-        """One lookup by `asker`, alone on the network, from now on; moves the clock to its end."""
+        """One lookup by `asker`, alone on the network, from now on; moves the clock to its end.
+
+        With `wanted` it ends when that provider has been named, as a search does once one really serves.
+        """
         begun = self.now
         found: set[str] = set()
         first: float | None = None
+        first_queries: int | None = None
         lookup = Lookup(
             target,
             seeds if seeds is not None else asker.table.closest(target, K),
@@ -139,14 +188,17 @@ class VirtualNetwork:
             pace=asker.pace,
             paths=paths,
             bound=bound(self.size.size),
+            salt=self.rng.randbytes(16),
         )
         events: list[tuple[float, int, str, bool]] = []
         serial = 0
         while True:
             for contact in lookup.next_queries(self.now):
                 server = self.nodes.get(contact.peer_id)
-                lives = server is not None and server.behaviour != "hangs"
+                lives = server is not None and server.behaviour != "hangs" and self.rng.random() >= self.loss
                 delay = self.rng.uniform(0.5 * ROUND, 1.5 * ROUND) if lives else HARD_LIMIT
+                if lives and self.slow and self.rng.random() < self.slow:
+                    delay *= 10
                 serial += 1
                 heapq.heappush(events, (self.now + delay, serial, contact.peer_id, lives))
             if lookup.done:
@@ -156,12 +208,14 @@ class VirtualNetwork:
                 self.now, _, peer_id, lives = heapq.heappop(events)
                 if lives:
                     server = self.nodes[peer_id]
-                    told = server.providers.get(target, set())
-                    if told and first is None:
-                        first = self.now - begun
+                    told = self.told(server, target)
+                    if first is None and any(not name.startswith("false") for name in told):
+                        first, first_queries = self.now - begun, lookup.queries
                     found |= told
                     lookup.on_reply(peer_id, self.answer(server, target), self.now)
                     asker.table.answered(server.contact, self.now)
+                    if wanted is not None and wanted in found:
+                        break
                 else:
                     lookup.on_failure(peer_id, self.now)
                     asker.table.failed(peer_id)
@@ -169,19 +223,20 @@ class VirtualNetwork:
                 assert deadline is not None
                 self.now = deadline
         asker.table.looked_up(target, self.now)
-        self.size.add([contact.key ^ target for contact in lookup.found(K)])
-        return Outcome(lookup, self.now - begun, found, first)
+        if not self.hiding:  # else: a node's estimate comes from its other lookups
+            self.size.add(target, [contact.key ^ target for contact in lookup.found(K)])
+        return Outcome(lookup, self.now - begun, found, first, first_queries)
 
     def provide(self, provider: Node, target: int, *, paths: int = 1) -> Stored:
         """Look up, then ADD_PROVIDER to the whole region at once: one more round."""
         outcome = self.look_up(provider, target, paths=paths)
         region = outcome.lookup.region()
         for contact in region:
-            if self.nodes[contact.peer_id].behaviour == "hides":
+            if self.nodes[contact.peer_id].behaviour in ("hides", "lies", "colludes"):
                 continue
             self.nodes[contact.peer_id].providers.setdefault(target, set()).add(provider.contact.peer_id)
         seconds = outcome.seconds + max((self.rng.uniform(0.5, 1.5) * ROUND for _ in region), default=0.0)
-        return Stored(seconds, outcome.lookup.queries, len(region), region)
+        return Stored(seconds, outcome.lookup.queries, region)
 
 
 def quantile(values: Iterable[float], part: float) -> float:
