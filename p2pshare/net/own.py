@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import trio
 
-from p2pshare.net import muxer, session
+from p2pshare.net import muxer, session, session_tls
 from p2pshare.net.layers import MuxedStream, Muxer, MuxerMaker, Secure, SessionMaker
 from p2pshare.net.muxer_limits import MIB, ReceiveBudget
 from p2pshare.net.parts import Identity
+from p2pshare.net.session_base import SecureSession
+from p2pshare_protocols.tls_identity import TLS
 
 RECEIVE_BUDGET = 256 * MIB  # bytes received and not read, of all connections together
 
@@ -17,7 +19,7 @@ RECEIVE_BUDGET = 256 * MIB  # bytes received and not read, of all connections to
 class _Secured:
     """A session as the switch sees it."""
 
-    def __init__(self, inner: session.Session) -> None:
+    def __init__(self, inner: SecureSession) -> None:
         self.inner = inner
         self.peer_id = inner.remote_peer
         self.muxer = inner.muxer
@@ -54,6 +56,24 @@ class NoiseMaker(SessionMaker):
         return _Secured(inner)
 
 
+class TlsMaker(SessionMaker):
+    """TLS 1.3 with a certificate made here, so one per network."""
+
+    name = TLS
+
+    def __init__(self, identity: Identity) -> None:
+        self._context = session_tls.TlsContext(identity)
+
+    async def secure(
+        self, stream: trio.SocketStream, *, initiator: bool, expected: str | None, muxers: Sequence[str]
+    ) -> Secure:
+        if initiator:
+            return _Secured(
+                await session_tls.secure_outbound(stream, self._context, expected_peer=expected, muxers=muxers)
+            )
+        return _Secured(await session_tls.secure_inbound(stream, self._context, muxers=muxers))
+
+
 class _Muxer(Muxer):
     def __init__(self, inner: muxer.Muxer) -> None:
         self._inner = inner
@@ -88,8 +108,9 @@ class YamuxMaker(MuxerMaker):
 
 
 def own_sessions(identity: Identity) -> list[SessionMaker]:
-    """Our suites, the one that is fastest on this CPU first."""
-    return [NoiseMaker(identity, name) for name in session.suites(session.has_aes_instructions())]
+    """Our suites, the one that is fastest on this CPU first; TLS last, for peers that speak no Noise."""
+    noise = [NoiseMaker(identity, name) for name in session.suites(session.has_aes_instructions())]
+    return [*noise, TlsMaker(identity)]
 
 
 def own_muxers() -> list[MuxerMaker]:
