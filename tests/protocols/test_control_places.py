@@ -22,7 +22,7 @@ def test_a_home_holds_everything():
 
 
 def test_a_relative_home_starts_at_the_working_directory():
-    assert places_from({"P2PSHARE_HOME": "n2"}, "/work", XDG).home == "/work/n2"
+    assert places_from({"P2PSHARE_HOME": "n2"}, "/elsewhere", XDG).home == "/elsewhere/n2"
 
 
 def test_without_a_home_the_platform_decides():
