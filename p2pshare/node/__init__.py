@@ -65,7 +65,7 @@ async def open_node(
             ) as dht:
                 announcer.attach(dht, nursery)
                 with closing(BlockReader(store, wall_clock=wall_clock)) as reader:
-                    exchange = ExchangeServer(network, reader, store)
+                    exchange = ExchangeServer(network, reader, store, upload_rate=config.number("limits.upload"))
                     IndexServer(network, store)
                     parts = FetchParts(
                         network=network,
@@ -76,6 +76,7 @@ async def open_node(
                         announce=announcer.soon,
                         random_start=functools.partial(rng.getrandbits, 32),
                         wall_clock=wall_clock,
+                        download_rate=config.number("limits.download"),
                     )
                     async with JobManager(store) as jobs:
                         node = RunningNode(
