@@ -38,6 +38,13 @@ class DHT(ABC):
     async def find_peer(self, peer_id: str) -> tuple[str, ...]:
         """Addresses of a peer; empty when nobody knows it."""
 
+    async def closest(self, key: bytes, count: int) -> list[Provider]:
+        """Servers of our own network that are nearest to `key` (hashed, as a record's is), the nearest first.
+
+        At most `count`, never more than the 20 of a lookup; empty when no node is known. Ourselves are left out.
+        """
+        return []
+
     @abstractmethod
     def status(self) -> dict[str, object]:
         """{"nodes": servers in the routing table, "mode": "client"|"server", "records": provider records kept}."""

@@ -171,6 +171,17 @@ class Engine(DHT):
             self._net.add_addresses(peer_id, list(found))
         return self._addresses.usable((*found, *self._net.addresses_of(peer_id)), private=True)
 
+    async def closest(self, key: bytes, count: int) -> list[Provider]:
+        kad = next((kad for kad in self._kads if kad.protocol == OURS), None)
+        if kad is None or not len(kad.table):
+            await trio.lowlevel.checkpoint()
+            return []
+        lookup = await kad.look_up(Message(Kind.FIND_NODE, key=key))
+        return [
+            Provider(contact.peer_id, contact.addresses or tuple(self._net.addresses_of(contact.peer_id)))
+            for contact in lookup.found(count)
+        ]
+
     def status(self) -> dict[str, object]:
         nodes = sum(len(kad.table) for kad in self._kads)
         return {"nodes": nodes, "mode": self._role, "records": self._records.count()}
