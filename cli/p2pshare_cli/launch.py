@@ -38,7 +38,7 @@ def start_daemon(output: Output, settings: Sequence[str] = ()) -> dict[str, Any]
     Raises CommandError with what the daemon said when it ends instead.
     """
     begun = time.monotonic()
-    output.note("Starting the daemon…") if not output.terminal else output.status_line("Starting the daemon…")
+    output.status_line("Starting the daemon…")
     command = [sys.executable, *DAEMON, *(part for setting in settings for part in ("--set", setting))]
     process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
         command,

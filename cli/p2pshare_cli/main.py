@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from p2pshare_cli.groups import Group
+
 # name -> (module under p2pshare_cli.commands, attribute)
 COMMANDS: dict[str, tuple[str, str]] = {
     "share": ("share", "share"),
@@ -29,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class Commands(click.Group):
+class Commands(Group):
     """Loads a command's module when it is needed, in the order of the table."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

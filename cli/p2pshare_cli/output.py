@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +18,14 @@ from typing import Any
 import click
 
 from p2pshare_cli.errors import CommandError
+from p2pshare_cli.width import cut, pad, width
 from p2pshare_protocols.text import clean
 
 BAR_WIDTH = 20
+MAX_LINE = 16384  # characters of one printed line
+LABEL_WIDTH = 28  # columns that a name takes at most before its bar
+MIN_COLUMN = 8  # columns that a table's column keeps, however narrow the terminal
+ERASE_REST = "\x1b[K"  # ECMA-48 EL: from the cursor to the end of the line
 REFRESH = 0.1  # seconds between two pictures of a progress line
 PATIENCE = 1.0  # seconds: what takes longer shows progress
 
@@ -31,43 +37,52 @@ class Output:
         self.as_json = as_json
         self.quiet = quiet
         self.terminal = sys.stderr.isatty() and not as_json and os.environ.get("TERM") != "dumb"
-        self.colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and not as_json
-        self._line_width = 0
+        wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and not as_json
+        self.colour = sys.stdout.isatty() and wanted
+        self._error_colour = sys.stderr.isatty() and wanted
+        self._line_shown = False
+
+    @property
+    def columns(self) -> int | None:
+        """How wide results may be; None when standard output is no terminal: nothing is cut there."""
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
     def event(self, body: Mapping[str, Any]) -> None:
         """One JSON line; nothing unless `--json`."""
         if self.as_json:
-            click.echo(json.dumps(body, ensure_ascii=False, default=str).encode("utf-8", "replace").decode())
+            line = json.dumps(body, ensure_ascii=False, default=str)
+            if not _is_text(line):  # a path that is not UTF-8 keeps its bytes, as escapes that json.loads gives back
+                line = json.dumps(body, default=str)
+            click.echo(line)
 
     def say(self, text: str = "", *, bold: bool = False) -> None:
         """A line of a result; nothing with `--json`."""
         if self.as_json:
             return
         self.clear()
-        click.echo(click.style(text, bold=True) if bold and self.colour else _printable(text))
+        shown = _printable(clean(text, limit=MAX_LINE))  # names in it were chosen by others
+        click.echo(click.style(shown, bold=True) if bold and self.colour else shown)
 
     def note(self, text: str) -> None:
         """A line about what is going on, for a person; nothing with `--json` or `--quiet`."""
         if self.as_json or self.quiet:
             return
         self.clear()
-        click.echo(_printable(text), err=True)
+        click.echo(_printable(clean(text, limit=MAX_LINE)), err=True)
 
     def status_line(self, text: str) -> None:
         """A line that the next one overwrites; on a terminal only."""
         if not self.terminal or self.quiet:
             return
-        width = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else 80
-        shown = _printable(text)[: max(10, width - 1)]
-        sys.stderr.write("\r" + shown + " " * max(0, self._line_width - len(shown)))
+        sys.stderr.write("\r" + cut(_printable(clean(text, limit=MAX_LINE)), max(10, error_columns() - 1)) + ERASE_REST)
         sys.stderr.flush()
-        self._line_width = len(shown)
+        self._line_shown = True
 
     def clear(self) -> None:
-        if self._line_width:
-            sys.stderr.write("\r" + " " * self._line_width + "\r")
+        if self._line_shown:
+            sys.stderr.write("\r" + ERASE_REST)
             sys.stderr.flush()
-            self._line_width = 0
+            self._line_shown = False
 
     def error(self, error: CommandError) -> None:
         """What happened and what to do; the exit code tells scripts the rest."""
@@ -75,18 +90,17 @@ class Output:
             self.event(error.as_event())
             return
         self.clear()
-        label = click.style("Error:", fg="red") if self.colour else "Error:"
-        click.echo(f"{label} {clean(error.message, limit=2000)}", err=True)
+        label = click.style("Error:", fg="red") if self._error_colour else "Error:"
+        click.echo(f"{label} {_printable(clean(error.message, limit=2000))}", err=True)
         if error.hint:
-            click.echo(f"  {clean(error.hint, limit=2000)}", err=True)
+            click.echo(f"  {_printable(clean(error.hint, limit=2000))}", err=True)
 
     def table(self, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]]) -> None:
-        """Columns are (title, "<" or ">"); cells are cleaned and the last column is not padded."""
-        body = [[clean(cell, limit=200) for cell in row] for row in rows]
-        widths = [max([len(title), *(len(row[i]) for row in body)]) for i, (title, _) in enumerate(columns)]
-        lines = [[title for title, _ in columns], *body]
+        """Columns are (title, "<" or ">"); cells are cleaned, and cut to what a terminal has room for."""
+        lines = [[title for title, _ in columns], *([clean(cell, limit=4096) for cell in row] for row in rows)]
+        widths = _fitting([max(width(line[i]) for line in lines) for i in range(len(columns))], self.columns)
         for number, line in enumerate(lines):
-            cells = [f"{cell:{columns[i][1]}{widths[i]}}" for i, cell in enumerate(line)]
+            cells = [pad(cut(cell, widths[i]), widths[i], columns[i][1]) for i, cell in enumerate(line)]
             self.say("  ".join(cells).rstrip(), bold=number == 0)
 
 
@@ -95,7 +109,7 @@ class Progress:
 
     def __init__(self, output: Output, label: str, clock: Any = time.monotonic) -> None:
         self._output = output
-        self._label = label
+        self._label = cut(clean(label, limit=200), LABEL_WIDTH)
         self._clock = clock
         self._begun = clock()
         self._drawn = 0.0
@@ -111,17 +125,22 @@ class Progress:
         self._drawn = now
         began, at = self._first
         speed = rate if rate is not None else (done - at) / max(now - began, 0.001)
-        parts = [f"{self._label:<9}", bar(done, total), f"{size(done)}/{size(total)}", f"{speed_text(speed)}"]
-        if speed > 0 and total > done:
-            parts.append(f"ETA {duration((total - done) / speed)}")
-        if sources is not None:
-            parts.append(f"{sources} source{'' if sources == 1 else 's'}")
-        self._output.status_line("  ".join(parts))
+        percent = f"{int(100 * _share(done, total)):3d} %"
+        left = [f"ETA {duration((total - done) / speed)}"] if speed > 0 and total > done else []
+        known = [] if sources is None else [f"{sources} source{'' if sources == 1 else 's'}"]
+        self._output.status_line(
+            _first_fitting(
+                [self._label, f"{bar(done, total)} {percent}", size_of(done, total), speed_text(speed), *left, *known],
+                [self._label, f"{bar(done, total)} {percent}", speed_text(speed), *left],
+                [self._label, percent, speed_text(speed), *left],
+                [percent, speed_text(speed), *left],
+            )
+        )
 
     def reason(self, text: str) -> None:
-        """Why nothing moves; once each, on a terminal in place."""
+        """Why nothing moves; once each, on a terminal in place, and not for what is over within a second."""
         text = clean(text, limit=200)
-        if not text or text == self._said:
+        if not text or text == self._said or self._clock() - self._begun < PATIENCE:
             return
         self._said = text
         if self._output.terminal:
@@ -130,17 +149,58 @@ class Progress:
             self._output.note(text)
 
 
+def _is_text(line: str) -> bool:
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _printable(text: str) -> str:
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)
 
 
+def error_columns() -> int:
+    """Columns of the terminal that progress is shown on."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def _fitting(widths: list[int], columns: int | None) -> list[int]:
+    """Column widths that fit: what is widest gives way first, down to MIN_COLUMN."""
+    if columns is None:
+        return widths
+    widths = list(widths)
+    while sum(widths) + 2 * (len(widths) - 1) > columns and max(widths) > MIN_COLUMN:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+def _first_fitting(*choices: list[str]) -> str:
+    lines = ["  ".join(parts) for parts in choices]
+    return next((line for line in lines if width(line) < error_columns()), lines[-1])
+
+
+def _share(done: int, total: int) -> float:
+    return 1.0 if total <= 0 else min(1.0, done / total)
+
+
 def bar(done: int, total: int) -> str:
-    share = 1.0 if total <= 0 else min(1.0, done / total)
-    halves = int(share * BAR_WIDTH * 2)
-    full, half = divmod(halves, 2)
+    """The drawn part of a progress line, BAR_WIDTH columns."""
+    full, half = divmod(int(_share(done, total) * BAR_WIDTH * 2), 2)
     drawn = "━" * full + ("╸" if half else "")
-    return f"{drawn:<{BAR_WIDTH}} {int(share * 100):3d} %"
+    return f"{drawn:<{BAR_WIDTH}}"
+
+
+def size_of(done: int, total: int) -> str:
+    """How much of how much, the unit once when it is the same: 0.8/1.2 GiB."""
+    first, second = size(done), size(total)
+    number, _, unit = first.partition(" ")
+    return f"{number}/{second}" if second.endswith(f" {unit}") else f"{first}/{second}"
 
 
 def size(count: float | None) -> str:

@@ -32,9 +32,17 @@ class _CleanFormatter(logging.Formatter):
 
 def clean_line(text: str) -> str:
     """One line that a terminal can show: an exception's lines are joined by " | ", anything unprintable is escaped."""
-    joined = " | ".join(line.rstrip() for line in text[: 4 * MAX_LINE].splitlines() if line.strip())
+    text = _middle_out(text, 4 * MAX_LINE)
+    joined = " | ".join(line.rstrip() for line in text.splitlines() if line.strip())
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in joined)
-    return shown if len(shown) <= MAX_LINE else f"{shown[:MAX_LINE]}…"
+    return _middle_out(shown, MAX_LINE)
+
+
+def _middle_out(text: str, limit: int) -> str:
+    """The begin, which says what happened, and the end, where a traceback has the cause."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 4]} … {text[-(limit - limit // 4) :]}"
 
 
 class _PrivateFile(RotatingFileHandler):

@@ -84,10 +84,16 @@ def status_view(net: Network, dht: DHT, store: Store, directory: str) -> dict[st
         "jobs": {state: counts.get(state, 0) for state in JOB_STATES},
         "rates": network.get("rates", {"in": 0, "out": 0}),
         "disk": disk,
-        "dht": dht.status(),
+        "dht": {**dht.status(), **_announcing(store)},
         "network": {key: value for key, value in network.items() if key not in ("rates", "reachable")},
         "problems": problems(net, disk, store),
     }
+
+
+def _announcing(store: Store) -> dict[str, int]:
+    """How many items are to be findable in the DHT, and of how many at least one node keeps a record."""
+    wanted = [item for item in store.items.list() if item.announce and item.state == "ok"]
+    return {"to_announce": len(wanted), "announced": sum(item.stored > 0 for item in wanted)}
 
 
 def problems(net: Network, disk: dict[str, int], store: Store) -> list[str]:

@@ -150,7 +150,8 @@ def test_share_sends_absolute_paths_and_reports(home: Path, tmp_path: Path) -> N
         "findable": {"stored": 3, "asked": 4},
         "postings": {"stored": 0, "asked": 0},
     }
-    answers = {"share.start": result({"job": 1}), "jobs.watch": stream(end=item)}
+    status = {"reachable": "unknown", "addresses": ["/ip4/127.0.0.1/tcp/4001/p2p/12D3KooW"]}
+    answers = {"share.start": result({"job": 1}), "jobs.watch": stream(end=item), "status": result(status)}
     done, asked = invoke(home, answers, "share", os.path.relpath(file), "--tag", "one", "--tag", "two")
     assert done.exit_code == 0
     assert asked[0][1]["paths"] == [str(file)]

@@ -10,7 +10,13 @@ from p2pshare.daemon.logs import clean_line, open_log
 def test_what_a_stranger_wrote_stays_one_line_without_control_characters():
     assert clean_line("a\x1b[31mred\x07\nsecond\u202eline") == "a\\x1b[31mred\\x07 | second\\u202eline"
     assert clean_line("caf\udce9") == "caf\\udce9"
-    assert len(clean_line("x" * 100_000)) == logs.MAX_LINE + 1
+    assert len(clean_line("x" * 100_000)) <= logs.MAX_LINE + 3
+
+
+def test_of_a_long_traceback_the_cause_at_its_end_is_kept():
+    line = clean_line("it failed\n" + "frame\n" * 10_000 + "KeyError: the cause")
+    assert line.startswith("it failed | frame")
+    assert line.endswith("KeyError: the cause")
 
 
 def test_the_file_is_private_and_has_levels_and_times(tmp_path):

@@ -15,11 +15,12 @@ from tomlkit.exceptions import TOMLKitError
 from p2pshare_cli.client import Client
 from p2pshare_cli.context import Context, command_options
 from p2pshare_cli.errors import CommandError
+from p2pshare_cli.groups import Listing
 from p2pshare_cli.home import find_places
 from p2pshare_protocols import config_schema
 
 
-@click.group()
+@click.group(cls=Listing)
 def config() -> None:
     """What can be set, and what is set."""
 

@@ -13,6 +13,7 @@ import click
 from p2pshare_cli.client import Client
 from p2pshare_cli.context import Context, command_options
 from p2pshare_cli.errors import CommandError
+from p2pshare_cli.groups import Group
 from p2pshare_cli.home import find_places
 from p2pshare_cli.launch import DAEMON, start_daemon
 
@@ -20,7 +21,7 @@ STOP_LIMIT = 10.0  # seconds; the daemon itself gives up after 5
 UNIT = "p2pshare.service"
 
 
-@click.group()
+@click.group(cls=Group)
 def daemon() -> None:
     """The background process of this home."""
 

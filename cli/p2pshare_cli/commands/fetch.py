@@ -46,13 +46,18 @@ def fetch(context: Context, target: str, where: str | None, **options: Any) -> N
             context.output.event({"event": "started", "job": job})
             context.output.say(f"Job {job} started. Watch it with: p2pshare jobs watch {job}")
             return
-        done = follow(context, node, job, "fetching", foreground=options["foreground"])
+        done = follow(context, node, job, _label(params["link"]), foreground=options["foreground"])
     context.output.event({**done, "event": "done", "job": job})
     elapsed = float(done.get("elapsed") or 0)
     took = f"{elapsed:.1f} s" if elapsed < 60 else duration(elapsed)
     context.output.say(f"Saved {_shorter(done['path'])} ({size(done['size'])}, verified) in {took}")
     for refusal in (done.get("skipped") or [])[:20]:
         context.output.note(f"  left out  {refusal.get('path')}: {refusal.get('reason')}")
+
+
+def _label(link: str) -> str:
+    """What the progress line calls it: the name that the link carries."""
+    return link.partition("?")[0].rstrip("/").rpartition("/")[2] if "/" in link else "fetching"
 
 
 def _params(target: str, path: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -78,18 +83,24 @@ def _fetch_to_stdout(context: Context, target: str, options: dict[str, Any]) -> 
     try:
         with context.node(start=True) as node:
             job = node.call("fetch.start", **_params(target, directory, options))["job"]
-            done = follow(context, node, job, "fetching", foreground=True)
-            if os.path.isdir(done["path"]):
-                raise CommandError("usage", "a directory cannot go to standard output", "Pick a file in it: CID/path")
-            with open(done["path"], "rb") as source:
-                shutil.copyfileobj(source, sys.stdout.buffer, BUFFER)
-            sys.stdout.buffer.flush()
-            node.call("shares.remove", target=done["path"])
+            done = follow(context, node, job, _label(resolve(target)), foreground=True)
+            try:
+                _copy_out(done["path"])
+            finally:
+                node.call("shares.remove", target=done["path"])  # its file goes away, so it cannot be served on
     except BrokenPipeError:
         sys.stderr.close()
         raise click.exceptions.Exit(1) from None
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _copy_out(path: str) -> None:
+    if os.path.isdir(path):
+        raise CommandError("usage", "a directory cannot go to standard output", "Pick a file in it: CID/path")
+    with open(path, "rb") as source:
+        shutil.copyfileobj(source, sys.stdout.buffer, BUFFER)
+    sys.stdout.buffer.flush()
 
 
 def _shorter(path: str) -> str:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from p2pshare_cli.context import Context, command_options
 from p2pshare_cli.following import follow
+from p2pshare_cli.groups import Listing
 from p2pshare_cli.output import size
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def jobs(click_context: click.Context) -> None:
+@click.group(cls=Listing)
+def jobs() -> None:
     """Work that goes on without you: list, show, watch, pause, resume, cancel, clear."""
-    if click_context.invoked_subcommand is None:
-        click_context.invoke(list_jobs, as_json=False, quiet=False, no_start=False)
 
 
 @jobs.command("list")
@@ -35,10 +34,13 @@ def list_jobs(context: Context) -> None:
 
 
 def _row(job: dict[str, Any]) -> list[str]:
-    total = job.get("total") or 0
-    done = f"{100 * (job.get('bytes') or 0) // total} % of {size(total)}" if total else "-"
     reason = str(job.get("reason") or "")
-    return [str(job["job"]), job["kind"], job["state"], done, str(job.get("name") or ""), reason]
+    return [str(job["job"]), job["kind"], job["state"], _done(job), str(job.get("name") or ""), reason]
+
+
+def _done(job: dict[str, Any]) -> str:
+    total = job.get("total") or 0
+    return f"{100 * (job.get('bytes') or 0) // total} % of {size(total)}" if total else "-"
 
 
 @jobs.command("show")
@@ -49,8 +51,32 @@ def show_job(context: Context, job: int) -> None:
     with context.node() as node:
         about = node.call("jobs.show", job=job)
     context.output.event(about)
-    for key, value in about.items():
-        context.output.say(f"{key:<10} {value}")
+    for label, value in _lines(about):
+        context.output.say(f"{label:<9} {value}")
+
+
+def _lines(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a person wants to know of a job; `--json` has the rest."""
+    params, result = about.get("params") or {}, about.get("result") or {}
+    yield "job", f"{about['job']}, {about['kind']}, {about['state']}"
+    yield "name", str(about.get("name") or "")
+    yield "done", _done(about)
+    if about.get("reason"):
+        yield "waits", str(about["reason"])
+    yield from (("from", str(path)) for path in params.get("paths") or [])
+    if params.get("link"):
+        yield "link", str(params["link"])
+    if result.get("link"):
+        yield "link", str(result["link"])
+    if result.get("path") or params.get("path"):
+        yield "to" if params.get("link") else "path", str(result.get("path") or params.get("path"))
+    yield "created", str(about.get("created"))
+    yield "updated", str(about.get("updated"))
+    error = about.get("error") or {}
+    if error:
+        yield "error", str(error.get("message"))
+    if error.get("hint"):
+        yield "", str(error["hint"])
 
 
 @jobs.command("watch")
@@ -59,9 +85,11 @@ def show_job(context: Context, job: int) -> None:
 def watch_job(context: Context, job: int) -> None:
     """Follow a job to its end."""
     with context.node() as node:
-        done = follow(context, node, job, f"job {job}")
+        name = node.call("jobs.show", job=job).get("name")
+        done = follow(context, node, job, str(name or f"job {job}"))
     context.output.event({**done, "event": "done", "job": job})
-    context.output.say(f"Job {job} is done: {done.get('path') or done.get('link') or done.get('name') or ''}")
+    what = str(done.get("link") or done.get("path") or done.get("name") or "")
+    context.output.say(f"Job {job} is done: {what}")
 
 
 def _act(context: Context, method: str, job: int) -> None:

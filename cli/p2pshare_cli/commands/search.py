@@ -11,7 +11,6 @@ from p2pshare_cli import rows
 from p2pshare_cli.context import Context, command_options
 from p2pshare_cli.errors import CommandError
 from p2pshare_cli.output import Output, short_id, size
-from p2pshare_protocols.text import clean
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -27,7 +26,7 @@ from p2pshare_protocols.text import clean
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 @click.option("--timeout", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, help="Seconds.")
 @click.option("--local", is_flag=True, help="Only this machine's own catalogue.")
-@click.option("--explain", is_flag=True, help="Show why each row ranks where it does.")
+@click.option("--explain", is_flag=True, help="Show each row's tier and score; with --json also why.")
 @command_options
 def search(context: Context, words: tuple[str, ...], **options: Any) -> None:
     """Find files by words: "phrases", -not, OR, type:video ext:pdf size:>1G newer:7d."""
@@ -37,7 +36,8 @@ def search(context: Context, words: tuple[str, ...], **options: Any) -> None:
         "query": query,
         "type": options["kind"],
         **{key: options[key] for key in ("ext", "min_size", "max_size", "newer", "older", "publisher")},
-        **{key: options[key] for key in ("sort", "limit", "timeout", "local", "explain")},
+        **{key: options[key] for key in ("sort", "limit", "timeout", "local")},
+        "explain": options["explain"] or not context.output.as_json,  # a person is told why; it costs nothing
     }
     found: dict[str, dict[str, Any]] = {}
     done: dict[str, Any] = {}
@@ -78,23 +78,24 @@ def _print(
 ) -> None:
     nodes = done.get("nodes", 0)
     if listed:
-        columns = [("#", ">"), ("name", "<"), ("size", ">"), ("sources", ">"), ("publisher", "<"), ("tier", "<")]
-        output.table(columns, (_row(number, row) for number, row in enumerate(listed, 1)))
-        if explain:
-            for number, row in enumerate(listed, 1):
-                output.say(f"{number:>2}  {row.get('score', 0):.2f}  {clean(str(row.get('why', '')), limit=300)}")
+        columns = [("#", ">"), ("name", "<"), ("size", ">"), ("sources", ">"), ("publisher", "<")]
+        columns += [("tier", "<"), ("score", ">")] if explain else []
+        columns += [("why", "<")]
+        output.table(columns, (_row(number, row, explain) for number, row in enumerate(listed, 1)))
     hint = "  p2pshare fetch 1" if listed else ""
     whole = "" if done.get("complete", True) else " Not every node answered in time."
     results = f"{len(listed)} result{'' if len(listed) == 1 else 's'}"
     output.say(f"{results} from {nodes} node{'' if nodes == 1 else 's'} in {elapsed:.1f} s.{whole}{hint}")
 
 
-def _row(number: int, row: dict[str, Any]) -> list[str]:
+def _row(number: int, row: dict[str, Any], explain: bool) -> list[str]:
+    detail = [str(row.get("tier", "")), f"{row.get('score') or 0:.2f}"] if explain else []
     return [
         str(number),
         str(row.get("name", "")),
         size(row.get("size")),
         f"{row.get('sources', 0)} up",
         short_id(str(row.get("publisher") or "")),
-        str(row.get("tier", "")),
+        *detail,
+        str(row.get("why", "")),
     ]

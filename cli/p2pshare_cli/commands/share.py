@@ -16,6 +16,7 @@ from p2pshare_cli.errors import CommandError
 from p2pshare_cli.following import follow
 from p2pshare_cli.home import find_places
 from p2pshare_cli.output import Output, size
+from p2pshare_cli.reach import reach
 from p2pshare_cli.rows import resolve
 
 KEPT_IN_PLACE = "stays where it is"
@@ -57,10 +58,12 @@ def share(context: Context, paths: tuple[str, ...], **options: Any) -> None:
                 context.output.say(f"Job {job} started. Watch it with: p2pshare jobs watch {job}")
                 return
             done = follow(context, node, job, "hashing", foreground=foreground)
+            about = {} if context.output.as_json else node.call("status")
     finally:
         if spooled is not None:
             shutil.rmtree(Path(spooled).parent, ignore_errors=True)
     _report_share(context.output, job, done, copied=bool(options["copy"]))
+    context.output.say(f"  reach  {reach(about)}")
 
 
 def _share_params(paths: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +112,11 @@ def _report_share(output: Output, job: int, done: dict[str, Any], *, copied: boo
         output.say(f"  link   {item['link']}")
         if item.get("words"):
             output.say(f"  words  {' '.join(item['words'][:12])}")
-        output.say(f"  found  {_findable(item.get('findable') or {})}")
+        postings = item.get("postings") or {}
+        words = (
+            f" · {postings['stored']} of {postings['asked']} keyword postings stored" if postings.get("asked") else ""
+        )
+        output.say(f"  found  {_findable(item.get('findable') or {})}{words}")
     for refusal in (done.get("skipped") or [])[:20]:
         output.note(f"  left out  {refusal.get('path')}: {refusal.get('reason')}")
     left = len(done.get("skipped") or []) - 20
@@ -120,8 +127,8 @@ def _report_share(output: Output, job: int, done: dict[str, Any], *, copied: boo
 def _findable(receipt: dict[str, Any]) -> str:
     stored, asked = receipt.get("stored", 0), receipt.get("asked", 0)
     if not asked:
-        return "by those who have the link or are connected; no other node was there to be told"
-    return f"{stored} of {asked} nodes hold its address"
+        return "by those who are connected, or have the link and this address; no other node was there to be told"
+    return f"{stored} of {asked} node{'' if asked == 1 else 's'} hold{'s' if asked == 1 else ''} its address"
 
 
 @click.command()
@@ -178,8 +185,11 @@ def show(context: Context, target: str, timeout: float) -> None:
     context.output.event(about)
     context.output.say(f"{about.get('name') or about['cid']}", bold=True)
     context.output.say(f"  cid      {about['cid']}")
-    context.output.say(f"  kind     {about.get('kind')}, {size(about.get('size'))}, {about.get('files', 1):,} file(s)")
-    context.output.say(f"  sources  {about.get('sources', 0)}")
+    count = int(about.get("files") or 0)
+    files = f", {count:,} file{'' if count == 1 else 's'}" if about.get("kind") == "directory" else ""
+    context.output.say(f"  kind     {about.get('kind')}, {size(about.get('size'))}{files}")
+    here = " and this machine" if about.get("here") else ""
+    context.output.say(f"  sources  {about.get('sources', 0)} other{'' if about.get('sources') == 1 else 's'}{here}")
     if about.get("publisher"):
         context.output.say(f"  from     {about['publisher']}")
     entries = about.get("entries") or []
@@ -187,3 +197,6 @@ def show(context: Context, target: str, timeout: float) -> None:
         context.output.table(
             [("size", ">"), ("path", "<")], ([size(entry.get("size")), entry["path"]] for entry in entries)
         )
+    if about.get("more_entries"):
+        context.output.say(f"… and {about['more_entries']:,} more")
+    context.output.say(f"Fetch it with: p2pshare fetch {target}")

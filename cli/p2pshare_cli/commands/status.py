@@ -9,14 +9,9 @@ import click
 
 from p2pshare_cli.context import Context, command_options
 from p2pshare_cli.errors import CommandError
+from p2pshare_cli.groups import Listing
 from p2pshare_cli.output import duration, short_id, size, speed_text
-
-REACHABLE = {
-    "direct": "reachable from outside",
-    "relay": "reachable through a relay",
-    "no": "not reachable from outside",
-    "unknown": "reachability not known yet",
-}
+from p2pshare_cli.reach import reach
 
 
 @click.command()
@@ -38,17 +33,36 @@ def _status_lines(about: dict[str, Any]) -> list[tuple[str, str]]:
     running = ", ".join(f"{count} {state}" for state, count in jobs.items() if count) or "none"
     lines = [
         ("node", f"{about.get('peer_id') or 'starting'}  (p2pshare {about.get('version')})"),
-        ("reach", REACHABLE.get(str(about.get("reachable")), str(about.get("reachable")))),
-        ("peers", str(about.get("peers", 0))),
+        ("reach", reach(about)),
+        ("peers", _peers(about)),
         ("shares", str(about.get("shares", 0))),
         ("jobs", running),
         ("rates", f"in {speed_text(rates.get('in') or 0)}, out {speed_text(rates.get('out') or 0)}"),
         ("disk", f"{size(disk.get('free'))} free, catalogue {size(disk.get('catalogue'))}"),
-        ("dht", f"{dht.get('nodes', 0)} nodes known, {dht.get('mode') or 'not up yet'}"),
+        ("dht", _dht(dht)),
         ("up", duration(float(about.get("uptime") or 0))),
     ]
     lines.extend(("address", str(address)) for address in about.get("addresses") or [])
     return lines
+
+
+def _peers(about: dict[str, Any]) -> str:
+    network = about.get("network") or {}
+    limit = (network.get("limits") or {}).get("connections")
+    shown = str(about.get("peers", 0))
+    if limit:
+        shown += f"  ({network.get('connections', 0)} of at most {limit} connections)"
+    refused = sum((network.get("refused") or {}).values())
+    return f"{shown}, {refused} refused" if refused else shown
+
+
+def _dht(dht: dict[str, Any]) -> str:
+    shown = f"{dht.get('nodes', 0)} nodes known, {dht.get('mode') or 'not up yet'}"
+    if dht.get("records"):
+        shown += f", {dht['records']} records kept for others"
+    if dht.get("to_announce"):
+        shown += f", {dht.get('announced', 0)} of {dht['to_announce']} shares announced"
+    return shown
 
 
 @click.command("id")
@@ -62,12 +76,9 @@ def show_id(context: Context) -> None:
         context.output.say(address)
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def peers(click_context: click.Context) -> None:
+@click.group(cls=Listing)
+def peers() -> None:
     """Who is connected: list, connect, disconnect, info."""
-    if click_context.invoked_subcommand is None:
-        click_context.invoke(list_peers, as_json=False, quiet=False, no_start=False)
 
 
 @peers.command("list")
