@@ -97,6 +97,12 @@ class Network(ABC):
     @abstractmethod
     async def disconnect(self, peer_id: str) -> None: ...
 
+    def protect(self, peer_id: str, why: str) -> None:  # noqa: B027 - a network without limits has nothing to do
+        """Keeps connections to the peer, also idle ones when there are many, until each `why` is taken back."""
+
+    def unprotect(self, peer_id: str, why: str) -> None:  # noqa: B027
+        """Takes one `why` back."""
+
     @abstractmethod
     def peers(self) -> list[PeerInfo]: ...
 

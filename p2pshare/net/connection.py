@@ -11,6 +11,7 @@ import trio
 from p2pshare.errors import QuotaExceeded, RemoteError, Unreachable
 from p2pshare.net import negotiate
 from p2pshare.net.api import PeerInfo, StreamHandler
+from p2pshare.net.complaints import Complaints
 from p2pshare.net.layers import MuxedStream
 from p2pshare.net.stream import NetStream
 from p2pshare.net.upgrade import Upgraded
@@ -34,6 +35,7 @@ class Connection:
         address: str,
         direction: Literal["in", "out"],
         handlers: Mapping[str, StreamHandler],
+        complaints: Complaints,
     ) -> None:
         self.peer_id = upgraded.secure.peer_id
         self.address = address
@@ -49,6 +51,7 @@ class Connection:
         self._upgraded = upgraded
         self._muxer = upgraded.muxer
         self._handlers = handlers
+        self._complaints = complaints
         self._scope = trio.CancelScope()
 
     async def run(self, *, opened: Callable[[], None]) -> None:
@@ -103,9 +106,9 @@ class Connection:
         except (trio.BrokenResourceError, RemoteError, ProtocolError) as error:
             _log.debug("%s of %s: %r", protocol, self.peer_id, error)
             await stream.reset()
-        except Exception:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001
             # The wall between a stranger's bytes and the process: no handler's defect ends more than its stream.
-            _log.exception("the handler of %s failed", protocol)
+            self._complaints.about(f"the handler of {protocol} failed", error)
             await stream.reset()
         except BaseException:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + _GOODBYE_SECONDS):

@@ -42,6 +42,7 @@ async def keep_bootstrap(switch: Switch, peer_id: str, addresses: Sequence[str])
     """Stays connected to one configured peer, trying again with growing pauses."""
     if peer_id == switch.peer_id:
         return
+    switch.protect(peer_id, "bootstrap")
     pause = FIRST_PAUSE
     while True:
         if switch.is_connected(peer_id):

@@ -2,7 +2,8 @@
 
 A connection is half-open from accept until both sides have proven who they are. Each address, each network and the
 whole have a limit; over a limit the oldest of the fullest goes, so an address that opens many drops its own, and a
-newcomer always gets a turn. (Kubo's one queue for all lets 125 addresses shut everyone out.)
+newcomer always gets a turn. (Kubo's one queue for all lets 125 addresses shut everyone out.) An accept costs the same
+however many there are.
 """
 
 from __future__ import annotations
@@ -36,51 +37,72 @@ def address_of(ip: IP) -> Group:
 class HalfOpen:
     """A place in the table. `drop` is called, once, when it is taken from its holder."""
 
-    ip: IP
+    address: Group
+    network: Group
     drop: Callable[[], None]
-    exempt: bool = False
+
+
+_Crowd = dict[HalfOpen, None]  # insertion order is age
 
 
 class HalfOpenTable:
-    """The half-open inbound connections, oldest first."""
+    """The half-open inbound connections, oldest first.
+
+    With `exempt_loopback` each address of loopback counts as a network by itself, with no limit but the total.
+    """
 
     def __init__(self, limits: HalfOpenLimits, *, exempt_loopback: bool = False) -> None:
         self._limits = limits
         self._exempt_loopback = exempt_loopback
-        self._entries: dict[HalfOpen, None] = {}  # insertion order is age
+        self._addresses: dict[Group, _Crowd] = {}
+        self._networks: dict[Group, _Crowd] = {}
+        self._count = 0
         self.dropped = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return self._count
+
+    def network(self, ip: IP) -> Group:
+        """The network that `ip` counts to."""
+        return address_of(ip) if self._exempt(ip) else network_of(ip)
+
+    def _exempt(self, ip: IP) -> bool:
+        return self._exempt_loopback and ip.is_loopback
 
     def enter(self, ip: IP, drop: Callable[[], None]) -> HalfOpen:
         """Takes a place for a connection from `ip`, dropping an older one when a limit is passed."""
-        entry = HalfOpen(ip, drop, exempt=ip.is_loopback and self._exempt_loopback)
-        self._entries[entry] = None
-        if not entry.exempt:
-            self._hold(address_of, entry, self._limits.per_address)
-            self._hold(network_of, entry, self._limits.per_network)
-        if len(self._entries) > self._limits.total:
-            self._drop_one_of_the_fullest()
+        entry = HalfOpen(address_of(ip), self.network(ip), drop)
+        address = self._addresses.setdefault(entry.address, {})
+        network = self._networks.setdefault(entry.network, {})
+        address[entry] = network[entry] = None
+        self._count += 1
+        if not self._exempt(ip):
+            if len(address) > self._limits.per_address:
+                self._drop(next(iter(address)))
+            if len(network) > self._limits.per_network:
+                self._drop(next(iter(network)))
+        if self._count > self._limits.total:
+            self.drop_one()
         return entry
 
     def leave(self, entry: HalfOpen) -> None:
         """Gives the place back: the connection is open now, or gone. Safe to call twice."""
-        self._entries.pop(entry, None)
+        if entry not in self._addresses.get(entry.address, ()):
+            return
+        self._count -= 1
+        for crowds, group in ((self._addresses, entry.address), (self._networks, entry.network)):
+            crowd = crowds[group]
+            del crowd[entry]
+            if not crowd:
+                del crowds[group]
 
-    def _hold(self, group_of: Callable[[IP], Group], newest: HalfOpen, limit: int) -> None:
-        group = group_of(newest.ip)
-        members = [e for e in self._entries if not e.exempt and group_of(e.ip) == group]
-        if len(members) > limit:
-            self._drop(members[0])
-
-    def _drop_one_of_the_fullest(self) -> None:
-        groups: dict[Group, list[HalfOpen]] = {}
-        for entry in self._entries:
-            groups.setdefault(network_of(entry.ip), []).append(entry)
-        self._drop(max(groups.values(), key=len)[0])  # of equal ones the first seen: the oldest
+    def drop_one(self) -> None:
+        """Drops the oldest of the fullest network, when there is one."""
+        if self._count:  # of equally full ones the first that came
+            fullest = max(self._networks.values(), key=len)
+            self._drop(next(iter(fullest)))
 
     def _drop(self, entry: HalfOpen) -> None:
-        del self._entries[entry]
+        self.leave(entry)
         self.dropped += 1
         entry.drop()

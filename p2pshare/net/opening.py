@@ -47,6 +47,7 @@ async def opened(
             attendant = Attendant(switch, identity, agent, remembered)
             nursery.start_soon(attendant.push_changes)
             nursery.start_soon(switch.rates.sample, switch.totals)
+            nursery.start_soon(switch.keep_house)
             for sock in listeners:
                 nursery.start_soon(tcp.accept_forever, sock, switch.accepted)
             for peer_id, addresses in configured.items():

@@ -13,14 +13,16 @@ from typing import Literal
 import trio
 
 from p2pshare.errors import RemoteError, TimedOut, Unreachable, UsageError
-from p2pshare.net import tcp
+from p2pshare.net import descriptors, tcp
 from p2pshare.net.addresses import IP, advertised, from_socket, interface_ips
 from p2pshare.net.api import Network, PeerEvent, PeerInfo, Stream, StreamHandler
 from p2pshare.net.book import AddressBook
+from p2pshare.net.complaints import Complaints
 from p2pshare.net.connection import Connection
 from p2pshare.net.dialer import Dialer, Dialled, dial_tcp
 from p2pshare.net.events import PeerEvents
-from p2pshare.net.guard import HalfOpenTable
+from p2pshare.net.guard import HalfOpen, HalfOpenTable
+from p2pshare.net.handshake_share import HandshakeShare
 from p2pshare.net.parts import Limits
 from p2pshare.net.rates import Rates
 from p2pshare.net.table import ConnectionTable
@@ -31,6 +33,7 @@ from p2pshare_protocols.errors import RemoteProtocolError
 _log = logging.getLogger(__name__)
 _OPEN_TRIES = 3
 _INTERFACE_SECONDS = 5.0  # for which the addresses of the interfaces are believed; reading them costs 0.4 ms
+_TRIM_SECONDS = 10.0
 _GOODBYE_SECONDS = 1.0  # for all connections together
 
 Attend = Callable[[Connection], Awaitable[None]]
@@ -67,32 +70,41 @@ class Switch(Network):
         self._book = AddressBook(allow_private=allow_private)
         self._table = ConnectionTable(limits, exempt_loopback=allow_private)
         self._half_open = HalfOpenTable(limits.half_open, exempt_loopback=allow_private)
+        self._share = HandshakeShare(limits.handshake_share)
+        self._complaints = Complaints(_log)
+        self._refused_descriptors = 0
         self._dialer = Dialer(functools.partial(dial_tcp, upgrader), self._dialled, nursery)
 
     # Connections in
 
     def accepted(self, sock: trio.socket.SocketType, peer: tuple[str, int]) -> None:
         """Takes a socket that a listener accepted."""
+        if not descriptors.spare(sock.fileno()):
+            sock.close()
+            self._refused_descriptors += 1
+            self._half_open.drop_one()  # so that silent ones do not hold what there is
+            return
         address = from_socket(*peer)
         ip = multiaddr.ip_of(address)
         assert ip is not None
         scope = trio.CancelScope(deadline=trio.current_time() + self._limits.handshake_seconds)
         entry = self._half_open.enter(ip, scope.cancel)
-        self._nursery.start_soon(self._inbound, sock, address, scope, functools.partial(self._half_open.leave, entry))
+        self._nursery.start_soon(self._inbound, sock, address, scope, entry)
 
     async def _inbound(
-        self, sock: trio.socket.SocketType, address: str, scope: trio.CancelScope, leave: Callable[[], None]
+        self, sock: trio.socket.SocketType, address: str, scope: trio.CancelScope, entry: HalfOpen
     ) -> None:
         upgraded: Upgraded | None = None
         try:
             with scope:
-                upgraded = await self._upgrader.inbound(tcp.stream_over(sock))
+                handshake = self._upgrader.inbound(tcp.stream_over(sock))
+                upgraded = await self._share.work(entry.network, handshake)
         except (RemoteError, OSError) as error:
             _log.debug("%s: %s", address, error)
-        except Exception:  # noqa: BLE001 - a stranger's bytes must not end the process
-            _log.exception("a handshake with a stranger went wrong in an unknown way")
+        except Exception as error:  # noqa: BLE001 - a stranger's bytes must not end the process
+            self._complaints.about("a handshake with a stranger went wrong in an unknown way", error)
         finally:
-            leave()
+            self._half_open.leave(entry)
             if upgraded is None:
                 sock.close()
         if upgraded is not None:
@@ -101,6 +113,15 @@ class Switch(Network):
             except RemoteError as error:
                 _log.debug("%s: %s", address, error)
 
+    async def keep_house(self) -> None:
+        """Lets handshakes have their turns, and closes idle connections when there are many; for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._share.run)
+            while True:
+                await trio.sleep(_TRIM_SECONDS)
+                for idle in self._table.trim(trio.current_time()):
+                    self._let_go(idle)
+
     # Connections out
 
     async def _dialled(self, dialled: Dialled) -> None:
@@ -108,19 +129,25 @@ class Switch(Network):
 
     async def _enter(self, upgraded: Upgraded, address: str, direction: Literal["in", "out"]) -> None:
         """Puts a connection into the table and serves it. Raises Unreachable when there is no room."""
-        connection = Connection(upgraded, address=address, direction=direction, handlers=self.handlers)
+        connection = Connection(
+            upgraded, address=address, direction=direction, handlers=self.handlers, complaints=self._complaints
+        )
         welcome, leaving = self._table.room_for(connection, trio.current_time())
         if not welcome or connection.peer_id == self.peer_id:
             await upgraded.secure.abort()
             raise Unreachable("there is no room for another connection" if not welcome else "this is our own peer ID")
         for idle in leaving:
-            self._table.remove(idle)
-            self._nursery.start_soon(idle.aclose)
+            self._let_go(idle)
         if direction == "in" and not multiaddr.is_private(address):
             self.inbound_from_public = True
         opened = trio.Event()
         self._nursery.start_soon(self._serve, connection, opened.set)
         await opened.wait()
+
+    def _let_go(self, idle: Connection) -> None:
+        if self._table.remove(idle):
+            self._events.publish(PeerEvent("disconnected", idle.peer_id))
+        self._nursery.start_soon(idle.aclose)
 
     async def _serve(self, connection: Connection, opened: Callable[[], None]) -> None:
         if self._table.add(connection):
@@ -131,8 +158,8 @@ class Switch(Network):
                     nursery.start_soon(self.attend, connection)
                 await connection.run(opened=opened)
                 nursery.cancel_scope.cancel()
-        except Exception:  # noqa: BLE001 - a stranger's bytes must not end the process
-            _log.exception("a connection ended in an unknown way")
+        except Exception as error:  # noqa: BLE001 - a stranger's bytes must not end the process
+            self._complaints.about("a connection ended in an unknown way", error)
         finally:
             self.rates.ended(connection.traffic())
             if self._table.remove(connection):
@@ -215,6 +242,12 @@ class Switch(Network):
         for connection in self._table.of(peer_id):
             await connection.aclose()
 
+    def protect(self, peer_id: str, why: str) -> None:
+        self._table.protect(peer_id, why)
+
+    def unprotect(self, peer_id: str, why: str) -> None:
+        self._table.unprotect(peer_id, why)
+
     def connections(self) -> list[Connection]:
         return list(self._table)
 
@@ -260,5 +293,25 @@ class Switch(Network):
             "bytes": {"in": bytes_in, "out": bytes_out},
             "connections": len(self._table),
             "half_open": len(self._half_open),
-            "refused": {"half_open": self._half_open.dropped, "connections": self._table.refused},
+            "refused": {
+                "half_open": self._half_open.dropped,
+                "connections": self._table.refused,
+                "descriptors": self._refused_descriptors,
+            },
+            "trimmed": self._table.trimmed,
+            "protected": self._table.protected,
+            "handshakes": {"cpu_seconds": round(self._share.cpu, 3), "waiting": self._share.waiting},
+            "handler_errors": self._complaints.total,
+            "limits": {
+                "connections": self._limits.connections,
+                "inbound": self._limits.inbound,
+                "per_peer": self._limits.per_peer,
+                "per_address": self._limits.per_address,
+                "per_network": self._limits.per_network,
+                "high_water": self._limits.high_water,
+                "low_water": self._limits.low_water,
+                "half_open": self._limits.half_open.total,
+                "half_open_per_address": self._limits.half_open.per_address,
+                "half_open_per_network": self._limits.half_open.per_network,
+            },
         }

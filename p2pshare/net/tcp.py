@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import socket
 from collections.abc import Callable, Sequence
 
 import trio
 
 from p2pshare.errors import Exists, LocalError, PermissionDenied
+from p2pshare.net import descriptors
 from p2pshare.net.addresses import IP, listen_target
 
 _log = logging.getLogger(__name__)
@@ -18,6 +20,7 @@ _NO_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _BACKLOG = 1024  # the kernel cuts it to net.core.somaxconn
 _GONE = (errno.ECONNABORTED, errno.EPROTO, errno.ECONNRESET)  # it went away before it was accepted
 _PAUSE = 0.2  # seconds to wait when it is our side that cannot: no descriptors, no memory
+_COMPLAIN_EVERY = 60.0  # seconds
 
 
 def stream_over(sock: trio.socket.SocketType) -> trio.SocketStream:
@@ -88,6 +91,7 @@ async def accept_forever(
     listener: trio.socket.SocketType, take: Callable[[trio.socket.SocketType, tuple[str, int]], None]
 ) -> None:
     """Hands every accepted socket with its peer's (host, port) to `take`. Running out of descriptors pauses it."""
+    complained = -math.inf
     while True:
         try:
             sock, peer = await listener.accept()
@@ -97,7 +101,9 @@ async def accept_forever(
             if error.errno == errno.EBADF:
                 return  # closed between two accepts
             if error.errno not in _GONE:
-                _log.warning("a connection could not be accepted (%s); pausing", error.strerror)
+                if trio.current_time() - complained >= _COMPLAIN_EVERY:
+                    complained = trio.current_time()
+                    _log.warning("a connection could not be accepted (%s); pausing", error.strerror)
                 await trio.sleep(_PAUSE)
             continue
         take(sock, (peer[0], peer[1]))
@@ -110,6 +116,7 @@ async def dial(host: str, port: int, family: int = 0) -> trio.SocketStream:
     for af, kind, proto, _, target in found[:4]:
         sock = trio.socket.socket(af, kind, proto)
         try:
+            descriptors.check(sock.fileno())
             await sock.connect(target)
             return stream_over(sock)
         except OSError as error:

@@ -10,7 +10,7 @@ import pytest
 from p2pshare.net.book import MAX_ADDRESSES, MAX_PEERS, AddressBook, Backoff
 from p2pshare.net.connection import Connection
 from p2pshare.net.guard import HalfOpenLimits, HalfOpenTable
-from p2pshare.net.parts import Limits
+from p2pshare.net.parts import Limits, limits_from
 from p2pshare.net.table import GRACE_SECONDS, ConnectionTable
 from tests.support_net import key_pair
 
@@ -204,3 +204,55 @@ def test_an_address_pauses_longer_each_time_and_is_forgiven() -> None:
     assert backoff.ready("/b", now)
     backoff.succeeded("/a")
     assert backoff.ready("/a", now)
+
+
+def test_strangers_cannot_take_the_places_for_peers_that_we_dial() -> None:
+    strangers = [FakeConnection(f"s{n}", f"/ip4/10.{n}.0.1/tcp/1", busy=True) for n in range(6)]
+    table = table_of(*strangers, connections=8)
+    assert room(table, FakeConnection("x", "/ip4/192.0.2.1/tcp/1"))[0] is False
+    assert room(table, FakeConnection("x", "/ip4/192.0.2.1/tcp/1", direction="out")) == (True, [])
+
+
+def test_one_address_cannot_fill_its_network() -> None:
+    crowd = [FakeConnection(f"c{n}", "/ip4/192.0.2.1/tcp/1", busy=True) for n in range(2)]
+    table = table_of(*crowd, per_address=2)
+    assert room(table, FakeConnection("d", "/ip4/192.0.2.1/tcp/9"))[0] is False
+    assert room(table, FakeConnection("d", "/ip4/192.0.2.2/tcp/9")) == (True, [])
+
+
+def test_idle_connections_are_closed_from_the_high_water_to_the_low() -> None:
+    idle = [FakeConnection(f"p{n}", f"/ip4/10.{n}.0.1/tcp/1", idle=n) for n in range(9)]
+    table = table_of(*idle, connections=10, high_water=8, low_water=6)
+    table.protect("p0", "bootstrap")
+    assert table.trim(1000.0) == [cast(Any, one) for one in idle[1:4]]
+    table.unprotect("p0", "bootstrap")
+    assert table.trim(1000.0)[0] is idle[0]
+    assert table_of(*idle[:8], connections=10, high_water=8, low_water=6).trim(1000.0) == []
+    assert (Limits().high_water, Limits().low_water) == (192, 128)
+
+
+def test_a_protected_peer_is_not_let_go_for_another() -> None:
+    one = FakeConnection("a", "/ip4/192.0.2.1/tcp/1")
+    table = table_of(one, connections=1)
+    table.protect("a", "x")
+    table.protect("a", "y")
+    table.unprotect("a", "x")
+    assert room(table, FakeConnection("b", "/ip4/203.0.113.1/tcp/1"))[0] is False
+    table.unprotect("a", "y")
+    assert room(table, FakeConnection("b", "/ip4/203.0.113.1/tcp/1")) == (True, [one])
+
+
+def test_each_address_of_loopback_is_a_network_where_it_is_not_counted() -> None:
+    """So that a flood from one of them drops its own, also in a closed network."""
+    door = Door(exempt=True, total=4)
+    door.enter("127.0.0.1")
+    for _ in range(50):
+        door.enter("127.0.0.9")
+    assert set(door.dropped) == {"127.0.0.9"}
+
+
+def test_limits_are_read_from_the_configuration() -> None:
+    limits = limits_from({"limits.connections": 100, "limits.half_open": 16, "limits.connections_per_peer": 2})
+    assert (limits.connections, limits.inbound, limits.per_peer) == (100, 75, 2)
+    assert (limits.half_open.total, limits.half_open.per_network, limits.half_open.per_address) == (16, 16, 8)
+    assert limits_from({}) == Limits()
