@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from p2pshare.content.reader import BlockReader
-from p2pshare.errors import NotFound, RemoteError, Unreachable
+from p2pshare.errors import LocalError, NotFound, RemoteError, Unreachable
 from p2pshare.exchange.server import ExchangeServer
 from p2pshare.fetch import FetchParts, fetch
 from p2pshare.net.api import Network, PeerEvent, PeerInfo, Stream, StreamHandler
@@ -217,6 +217,21 @@ class DictReader:
             return self.blocks[cid.v1.binary]
         except KeyError:
             raise NotFound("no such block") from None
+
+    async def read_into(self, cids: Sequence[CID], buffer: memoryview) -> list[int | LocalError]:
+        sizes: list[int | LocalError] = []
+        at = 0
+        for cid in cids:
+            try:
+                block = await self.read(cid)
+            except LocalError as error:
+                return [*sizes, error]
+            if at + len(block) > len(buffer):
+                break
+            buffer[at : at + len(block)] = block
+            at += len(block)
+            sizes.append(len(block))
+        return sizes
 
 
 class Job:

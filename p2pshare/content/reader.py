@@ -13,9 +13,10 @@ from typing import Final, Self
 import trio
 
 from p2pshare.content.files import Identity, NotRegular, OpenFiles, open_regular
+from p2pshare.content.syscalls import memory_devices
 from p2pshare.errors import LocalError, NotFound, SourceChanged
 from p2pshare.store import Item, ItemState, Located, SourceFile, Store
-from p2pshare_protocols.cid import CID, UnsupportedHash
+from p2pshare_protocols.cid import CID, MAX_BLOCK, RAW, UnsupportedHash
 
 DAY: Final = 86_400.0  # seconds a verification holds (DESIGN section 3)
 RACY: Final = 2.0  # seconds; a write this close to the verification could have left the time stamp as it was
@@ -31,6 +32,7 @@ class _Pending:
     cid: CID
     place: Located
     verify: bool
+    into: memoryview
 
 
 class BlockReader:
@@ -48,6 +50,8 @@ class BlockReader:
         self._limiter = limiter or trio.CapacityLimiter(4)
         self._files = OpenFiles()
         self._verified: OrderedDict[tuple[int, int], tuple[Identity, float]] = OrderedDict()
+        self._in_memory = memory_devices()
+        self._buffers: list[memoryview] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -61,26 +65,46 @@ class BlockReader:
 
     async def read(self, cid: CID) -> bytes:
         """The block. Not always a checkpoint. Raises NotFound, or SourceChanged when every file with it changed."""
-        found = self._find(cid.v1)
-        if isinstance(found, list):
-            found = await self._in_thread(cid.v1, found)
-        if isinstance(found, LocalError):
-            raise found
-        return found
+        if (own := self._stored(cid.v1)) is not None:
+            return own
+        buffer = self._buffers.pop() if self._buffers else memoryview(bytearray(MAX_BLOCK))
+        [size] = await self.read_into([cid], buffer)
+        if isinstance(size, LocalError):
+            raise size
+        data = bytes(buffer[:size])
+        if not self._buffers:
+            self._buffers.append(buffer)
+        return data
 
-    async def read_many(self, cids: Sequence[CID]) -> list[bytes | LocalError]:
-        """Many blocks, with one worker-thread hop for all that need one. An error stands in its block's place."""
-        found = [self._find(cid.v1) for cid in cids]
-        late = [(i, places) for i, places in enumerate(found) if isinstance(places, list)]
+    async def read_into(self, cids: Sequence[CID], buffer: memoryview) -> list[int | LocalError]:
+        """Blocks one behind the other into `buffer`: the sizes of as many as fit, with one worker-thread hop at most.
+
+        It stops at a block that cannot be had; its error (NotFound, SourceChanged) is then the last of the list.
+        Empty: the first does not fit. Not always a checkpoint.
+        """
+        sizes: list[int | LocalError] = []
+        late: list[tuple[int, list[_Pending]]] = []
+        at = 0
+        for cid in cids:
+            found = self._find(cid.v1, buffer[at:])
+            if found is None:
+                break
+            if isinstance(found, list):
+                late.append((len(sizes), found))
+                found = found[0].place.length
+            sizes.append(found)
+            if isinstance(found, LocalError):
+                break
+            at += found
         if late:
-            firsts = [places[0] for _, places in late]
-            read = await trio.to_thread.run_sync(_read_all, firsts, limiter=self._limiter)
-            for (i, places), (pending, result) in zip(late, zip(firsts, read, strict=True), strict=True):
-                settled = self._settle(pending, result)
-                if isinstance(settled, LocalError) and len(places) > 1:
-                    settled = await self._in_thread(cids[i].v1, places[1:])
-                found[i] = settled
-        return [block if not isinstance(block, list) else NotFound("no such block") for block in found]
+            firsts = [pendings[0] for _, pendings in late]
+            results = await trio.to_thread.run_sync(_read_all, firsts, limiter=self._limiter)
+            for (number, pendings), result in zip(late, results, strict=True):
+                settled = self._settle(pendings[0], result)
+                if isinstance(settled, LocalError):
+                    again = await self._in_thread(pendings[1:]) if len(pendings) > 1 else settled
+                    return [*sizes[:number], again]
+        return sizes
 
     async def recheck(self, item: Item | int) -> ItemState:
         """Compare each file of an item with what it was (one stat a file); note what changed, and say the worst."""
@@ -104,23 +128,38 @@ class BlockReader:
             if place.verified is not None:
                 self._store.references.set_verified(place.file_id, 0.0)
 
-    def _find(self, cid: CID) -> bytes | LocalError | list[_Pending]:
-        """The block, an error, or the places that a worker thread has to try."""
+    def _stored(self, cid: CID) -> bytes | None:
+        """A block that is kept as bytes, or carried in its CID."""
         if (inline := cid.inline) is not None:
             return inline
         stored = self._store.blocks.get(cid.binary)
+        if stored is None or cid.matches(stored):
+            return stored
+        self._store.blocks.remove([cid.binary])
+        return None
+
+    def _find(self, cid: CID, room: memoryview) -> int | LocalError | list[_Pending] | None:
+        """The size of the block that is in `room` now, an error, the places that a worker thread has to try, or None
+        when it does not fit."""
+        raw = cid.codec == RAW and cid.inline is None
+        stored = None if raw else self._stored(cid)
+        places = [] if stored is not None else self._store.references.locate(cid.binary)
+        if raw and not places:
+            stored = self._stored(cid)
         if stored is not None:
-            if cid.matches(stored):
-                return stored
-            self._store.blocks.remove([cid.binary])
-        places = [place for place in self._store.references.locate(cid.binary) if place.transform == "identity"]
-        if not places:
-            return NotFound(f"there is no block {cid} here")
+            if len(stored) > len(room):
+                return None
+            room[: len(stored)] = stored
+            return len(stored)
         late: list[_Pending] = []
         problem: LocalError | None = None
         for place in places:
-            quick = self._try(cid, place)
-            if isinstance(quick, bytes):
+            if place.transform != "identity":
+                continue
+            if place.length > len(room):
+                return None
+            quick = self._try(cid, place, room[: place.length])
+            if isinstance(quick, int):
                 return quick
             if isinstance(quick, LocalError):
                 problem = quick
@@ -128,7 +167,7 @@ class BlockReader:
                 late.append(quick)
         return late or problem or NotFound(f"there is no block {cid} here")
 
-    def _try(self, cid: CID, place: Located) -> bytes | LocalError | _Pending:
+    def _try(self, cid: CID, place: Located, into: memoryview) -> int | LocalError | _Pending:
         try:
             status = os.stat(place.path)
         except OSError as error:
@@ -138,43 +177,42 @@ class BlockReader:
             return self._changed(place)
         verify = not self._is_verified(place, expected)
         if verify and place.length > 16_384:  # hashing more than this takes longer than a hop is worth
-            return _Pending(cid, place, verify)
+            return _Pending(cid, place, verify, into)
         try:
             descriptor = self._files.get(place.path, status)
-            if not _is_cached(descriptor, place):
-                return _Pending(cid, place, verify)
-            data = os.pread(descriptor, place.length, place.offset)
+            if not _read_now(descriptor, place, into, in_memory=status.st_dev in self._in_memory):
+                return _Pending(cid, place, verify, into)
             after = os.fstat(descriptor)
         except OSError as error:
             return self._lost(place, error)
-        if Identity.of(after) != expected or len(data) != place.length:
+        if Identity.of(after) != expected:
             return self._changed(place)
         if verify:
-            if not _matches(cid, data):
+            if not _matches(cid, into):
                 return self._changed(place)
             self._remember(place, expected)
-        return data
+        return place.length
 
-    async def _in_thread(self, cid: CID, places: list[_Pending]) -> bytes | LocalError:
-        problem: LocalError = NotFound(f"there is no block {cid} here")
-        for pending in places:
+    async def _in_thread(self, pendings: list[_Pending]) -> int | LocalError:
+        problem: LocalError | None = None
+        for pending in pendings:
             [result] = await trio.to_thread.run_sync(_read_all, [pending], limiter=self._limiter)
             settled = self._settle(pending, result)
-            if isinstance(settled, bytes):
+            if isinstance(settled, int):
                 return settled
             problem = settled
-        return problem
+        return problem or NotFound("there is no such block here")
 
-    def _settle(self, pending: _Pending, result: bytes | OSError | None) -> bytes | LocalError:
-        """Take in what the thread found: bytes, an error, or None for a changed file."""
+    def _settle(self, pending: _Pending, result: bool | OSError) -> int | LocalError:
+        """Take in what the thread found: the bytes are there, an error, or False for a changed file."""
         place = pending.place
-        if result is None:
-            return self._changed(place)
         if isinstance(result, OSError):
             return self._lost(place, result)
+        if not result:
+            return self._changed(place)
         if pending.verify:
             self._remember(place, Identity(place.size, place.inode, place.mtime_ns))
-        return result
+        return place.length
 
     def _is_verified(self, place: Located, identity: Identity) -> bool:
         now = self._now()
@@ -207,59 +245,60 @@ class BlockReader:
         return NotFound(f"{place.path!r} could not be read: {error.strerror or error}")
 
 
-def _is_cached(descriptor: int, place: Located) -> bool:
-    """Whether the chunk seems to be in the page cache: one byte at four places, read without waiting."""
-    if place.length > INLINE or not _NOWAIT or not place.length:
-        return not place.length
-    probe = bytearray(1)
-    last = place.length - 1
-    try:
-        for at in {0, last // 3, 2 * last // 3, last}:
-            if os.preadv(descriptor, [probe], place.offset + at, _NOWAIT) != 1:
-                return False
-    except OSError:  # EAGAIN: it would have to wait; EOPNOTSUPP: this file system cannot tell
+def _read_now(descriptor: int, place: Located, into: memoryview, *, in_memory: bool) -> bool:
+    """Read the chunk if that needs no waiting for a disk; False when it does, or when a file system cannot tell."""
+    if place.length > INLINE:
         return False
-    return True
+    if in_memory:
+        return _read_fully(descriptor, into, place.offset)
+    try:
+        return bool(_NOWAIT) and os.preadv(descriptor, [into], place.offset, _NOWAIT) == place.length
+    except OSError:  # EAGAIN: it would have to wait; EOPNOTSUPP
+        return False
 
 
-def _matches(cid: CID, data: bytes) -> bool:
+def _matches(cid: CID, data: memoryview) -> bool:
     try:
         return cid.matches(data)
     except UnsupportedHash:
         return False
 
 
-def _read_all(pendings: Sequence[_Pending]) -> list[bytes | OSError | None]:
-    """In a worker thread. None: the file changed."""
-    return [_read_one(pending) for pending in pendings]
+def _read_all(pendings: Sequence[_Pending]) -> list[bool | OSError]:
+    """In a worker thread. False: the file changed. After the first that is not there, the rest is not read."""
+    results: list[bool | OSError] = []
+    for pending in pendings:
+        results.append(_read_one(pending) if not results or results[-1] is True else False)
+    return results
 
 
-def _read_one(pending: _Pending) -> bytes | OSError | None:
+def _read_one(pending: _Pending) -> bool | OSError:
     place = pending.place
     expected = Identity(place.size, place.inode, place.mtime_ns)
     try:
         descriptor, before = open_regular(place.path)
         try:
             if Identity.of(before) != expected:
-                return None
-            data = _read_fully(descriptor, place.length, place.offset)
-            if len(data) != place.length or Identity.of(os.fstat(descriptor)) != expected:
-                return None
+                return False
+            if not _read_fully(descriptor, pending.into, place.offset):
+                return False
+            if Identity.of(os.fstat(descriptor)) != expected:
+                return False
         finally:
             os.close(descriptor)
     except OSError as error:
         return error
-    return data if not pending.verify or _matches(pending.cid, data) else None
+    return not pending.verify or _matches(pending.cid, pending.into)
 
 
-def _read_fully(descriptor: int, length: int, offset: int) -> bytes:
-    data = os.pread(descriptor, length, offset)
-    while 0 < len(data) < length:  # a signal, or a file system that reads in pieces
-        more = os.pread(descriptor, length - len(data), offset + len(data))
-        if not more:
-            break
-        data += more
-    return data
+def _read_fully(descriptor: int, into: memoryview, offset: int) -> bool:
+    done = 0
+    while done < len(into):  # a signal, or a file system that reads in pieces
+        count = os.preadv(descriptor, [into[done:]], offset + done)
+        if not count:
+            return False
+        done += count
+    return True
 
 
 def _states(files: Sequence[SourceFile]) -> list[ItemState]:

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 import trio
 
-from p2pshare.errors import NotFound, P2PShareError, SourceChanged
+from p2pshare.errors import LocalError, NotFound, P2PShareError, SourceChanged
 from p2pshare.exchange.partial import Partials
 from p2pshare.store import Store
 from p2pshare_protocols import dagpb
@@ -27,11 +27,13 @@ from p2pshare_protocols.exchange_messages import (
     Mark,
     Nodes,
     NodesData,
+    encode,
 )
 
 MAX_ANSWER_NODES: Final = 16_384  # blocks in one answer to NODES
 MAX_ANSWER_BYTES: Final = 16 << 20  # and their bytes
-_BREATH: Final = 16  # small blocks read without letting other tasks run: about 1 ms
+HEADROOM: Final = 16 << 10  # bytes in front of a frame's blocks for its header: 1024 sizes and more
+_BREATH: Final = 64  # small blocks read without letting other tasks run: about 2 ms
 
 Wanted = Callable[[], bool]
 
@@ -41,16 +43,39 @@ class Reader(Protocol):
 
     async def read(self, cid: CID) -> bytes: ...
 
+    async def read_into(self, cids: Sequence[CID], buffer: memoryview) -> Sequence[int | LocalError]:
+        """Blocks one behind the other into `buffer`, as many as fit: their sizes. It stops at one that cannot be had;
+        its error is then the last of the answer. Empty: the first does not fit."""
+
     def suspect(self, cid: CID) -> None:
         """Compare the block with its CID when it is read next, whatever is known of its file."""
 
 
+class Buffers:
+    """Memory for frames: used again, since new memory costs the kernel more than what is read into it. Each has
+    HEADROOM bytes in front of a payload of at most 2 MiB."""
+
+    def __init__(self) -> None:
+        self._free: list[memoryview] = []
+
+    def take(self) -> memoryview:
+        return self._free.pop() if self._free else memoryview(bytearray(HEADROOM + MAX_PAYLOAD))
+
+    def give(self, buffer: memoryview) -> None:
+        self._free.append(buffer)
+
+
 @dataclass(slots=True)
 class Frame:
-    """One answer frame: its header, and the payload in parts that are sent one behind the other."""
+    """One answer frame: its header, and the payload in parts that are sent one behind the other.
+
+    `whole` is header and payload in one, when they lie so, and `buffer` what they lie in, to give back once it is sent.
+    """
 
     answer: Answer
     parts: Sequence[bytes | memoryview] = ()
+    whole: memoryview | None = None
+    buffer: memoryview | None = None
 
     @property
     def payload(self) -> int:
@@ -73,12 +98,12 @@ class Answerer:
         self._partials = partials
         self._turns = turns
 
-    async def answer(self, request: Have | Nodes | Blocks, wanted: Wanted, emit: Emit) -> None:
+    async def answer(self, request: Have | Nodes | Blocks, wanted: Wanted, emit: Emit, buffers: Buffers) -> None:
         """Make the frames that answer a request, and `emit` each."""
         if isinstance(request, Have):
             await emit(self.holding(request))
         elif isinstance(request, Blocks):
-            await self._answer_blocks(request, wanted, emit)
+            await self._answer_blocks(request, wanted, emit, buffers)
         else:
             await self._answer_nodes(request, wanted, emit)
 
@@ -99,43 +124,72 @@ class Answerer:
             return Frame(Held(request.id, Holding.ALL))
         return Frame(Held(request.id, Holding.NOTHING))
 
-    async def _answer_blocks(self, request: Blocks, wanted: Wanted, emit: Emit) -> None:
+    async def _answer_blocks(self, request: Blocks, wanted: Wanted, emit: Emit, buffers: Buffers) -> None:
         """The blocks in the order asked; small ones gathered into frames of about 1 MiB."""
-        spare: bytes | Mark | None = None  # read, but too large for the frame
         at = 0
         while at < len(request.cids) and wanted():
-            sizes: list[int] = []
-            parts: list[bytes] = []
-            total = 0
+            buffer = buffers.take()
             async with self._turns:
-                while at < len(request.cids) and total < PIECE and wanted():
-                    if not at % _BREATH:
-                        await trio.lowlevel.checkpoint()  # reading what is in the page cache is none
-                    block = await self._block(request.cids[at]) if spare is None else spare
-                    size = block.value if isinstance(block, Mark) else len(block)
-                    spare = block if total + size > MAX_PAYLOAD else None
-                    if spare is not None:
-                        break
-                    at += 1
-                    sizes.append(size)
-                    if not isinstance(block, Mark):
-                        parts.append(block)
-                        total += size
-            if sizes:
-                await emit(Frame(BlocksData(request.id, tuple(sizes), at == len(request.cids)), parts))
+                sizes = await self._gather(request.cids, at, wanted, buffer[HEADROOM:])
+            at += len(sizes)
+            answer = BlocksData(request.id, tuple(sizes), at == len(request.cids))
+            header = encode(answer)
+            begin = HEADROOM - len(header)
+            buffer[begin:HEADROOM] = header
+            end = HEADROOM + answer.payload
+            await emit(Frame(answer, [buffer[HEADROOM:end]], whole=buffer[begin:end], buffer=buffer))
         if at < len(request.cids):
             await emit(Frame(BlocksData(request.id, (), end=True)))
 
-    async def _block(self, binary: bytes) -> bytes | Mark:
-        try:
-            return await self._reader.read(CID.from_binary(binary))
-        except (NotFound, RemoteProtocolError):
+    async def _gather(self, cids: Sequence[bytes], at: int, wanted: Wanted, room: memoryview) -> list[int]:
+        """Sizes and marks of the blocks from `at` on that are in `room` now; at least one."""
+        sizes: list[int] = []
+        total = 0
+        while at + len(sizes) < len(cids) and total < PIECE and (not sizes or wanted()):
+            if sizes:
+                await trio.lowlevel.checkpoint()  # reading what is in the page cache is none
+            first = at + len(sizes)
+            read = await self._read([*cids[first : first + _BREATH]], room[total:])
+            if not read:
+                return sizes or [Mark.MISSING.value]  # a block that no frame can hold is none of this protocol
+            sizes += read
+            total += sum(size for size in read if size > 0)
+        return sizes
+
+    async def _read(self, binaries: Sequence[bytes], room: memoryview) -> list[int]:
+        """As many of these as fit and can be had; the last may be a mark."""
+        cids: list[CID] = []
+        for binary in binaries:
+            try:
+                cids.append(CID.from_binary(binary))
+            except RemoteProtocolError:
+                break
+        read: Sequence[int | P2PShareError] = [NotFound("no such block")]
+        if cids:
+            try:
+                read = await self._reader.read_into(cids, room)
+            except P2PShareError as error:
+                read = [error]
+        sizes: list[int] = []
+        for size in read:
+            if isinstance(size, int):
+                sizes.append(size)
+                continue
+            used = sum(sizes)
+            found = self._instead(binaries[len(sizes)], size)
+            if isinstance(found, Mark):
+                sizes.append(found.value)
+            elif len(found) <= len(room) - used:
+                room[used : used + len(found)] = found
+                sizes.append(len(found))
+        return sizes
+
+    def _instead(self, binary: bytes, error: P2PShareError) -> bytes | Mark:
+        """What a running fetch has of a block that cannot be read, or why it does not come."""
+        if isinstance(error, NotFound):
             partial = self._partials.read(binary)
             return Mark.MISSING if partial is None else partial
-        except SourceChanged:
-            return Mark.CHANGED
-        except P2PShareError:
-            return Mark.BUSY
+        return Mark.CHANGED if isinstance(error, SourceChanged) else Mark.BUSY
 
     async def _answer_nodes(self, request: Nodes, wanted: Wanted, emit: Emit) -> None:
         """The dag-pb blocks under each CID, depth first, a block once, up to the bounds of one answer."""

@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from p2pshare.errors import P2PShareError
-from p2pshare.exchange.answers import Answerer, Frame, Reader
+from p2pshare.exchange.answers import Answerer, Buffers, Frame, Reader
 from p2pshare.exchange.limits import RateLimit
 from p2pshare.exchange.partial import Partials
 from p2pshare.exchange.wire import FrameReader
@@ -124,6 +124,7 @@ class _Conversation:
         self._root: bytes | None = None
         self._sent: Counter[bytes] = Counter()
         self._alive = trio.CancelScope()
+        self._buffers = Buffers()
 
     async def run(self) -> None:
         requests_in, requests_out = trio.open_memory_channel[Message](MAX_REQUESTS)
@@ -183,7 +184,7 @@ class _Conversation:
                 if not self._open[id]:
                     await frames.send(_ended(request))
                     continue
-                await self._server.answerer.answer(request, partial(self._wanted, id), frames.send)
+                await self._server.answerer.answer(request, partial(self._wanted, id), frames.send, self._buffers)
 
     def _wanted(self, id: int) -> bool:
         return self._open.get(id, False)
@@ -202,6 +203,10 @@ class _Conversation:
                         self._server.sent(self._sent)
 
     async def _send_frame(self, frame: Frame) -> None:
+        if frame.whole is not None and frame.buffer is not None:
+            await self._send_bytes(frame.whole)
+            self._buffers.give(frame.buffer)
+            return
         header = encode(frame.answer)
         if len(frame.parts) > 1 or frame.payload <= _JOIN:
             await self._send_bytes(b"".join((header, *frame.parts)))

@@ -76,13 +76,16 @@ async def test_small_and_large_chunks_are_read(store: Store, reader: BlockReader
         assert b"".join([await reader.read(cid) for cid in cids]) == data
         assert await reader.read(small[0]) == b"hello"
         assert await reader.read(empty[0]) == b""
-    assert await reader.read_many([*cids, *small]) == [data[:MIB], data[MIB : 2 * MIB], data[2 * MIB :], b"hello"]
+    buffer = memoryview(bytearray(len(data) + 5))
+    assert await reader.read_into([*cids, *small, *cids], buffer) == [MIB, MIB, 5, 5]
+    assert buffer == data + b"hello"
+    assert await reader.read_into(cids, buffer[: MIB - 1]) == []
 
 
 async def test_what_is_not_here(reader: BlockReader) -> None:
     with pytest.raises(NotFound):
         await reader.read(CID.of(RAW, b"nothing"))
-    [answer] = await reader.read_many([CID.of(RAW, b"nothing")])
+    [answer] = await reader.read_into([CID.of(RAW, b"nothing")], memoryview(bytearray(9)))
     assert isinstance(answer, NotFound)
 
 
@@ -98,7 +101,7 @@ async def test_a_changed_file_is_not_served(store: Store, reader: BlockReader, t
     with pytest.raises(SourceChanged):
         await reader.read(cid)
     assert store.items.get(item.id).state == "changed"
-    [answer] = await reader.read_many([cid])
+    [answer] = await reader.read_into([cid, cid], memoryview(bytearray(size)))
     assert isinstance(answer, SourceChanged)
 
 
@@ -167,7 +170,9 @@ async def test_another_copy_serves_when_one_changed(store: Store, reader: BlockR
         put(store, tmp_path / f"two{size}", data)
         overwrite_unseen(tmp_path / f"one{size}", os.urandom(size))
         assert await reader.read(cid) == data
-        assert await reader.read_many([cid]) == [data]
+        room = memoryview(bytearray(len(data)))
+        assert await reader.read_into([cid], room) == [len(data)]
+        assert room == data
         assert store.items.get(one.id).name == f"one{size}"
 
 

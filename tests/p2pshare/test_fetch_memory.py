@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from p2pshare.errors import Exists, NoProvider, NotFound, RemoteError, TimedOut, UsageError, VerificationFailed
+from p2pshare.exchange.answers import Buffers
 from p2pshare.exchange.wire import FrameReader
 from p2pshare.fetch import discard
 from p2pshare.net.api import Stream
@@ -154,7 +155,7 @@ def liar(honest: Node, *, wrong: int = 1) -> Callable[[Stream], Awaitable[None]]
 
         async def answer() -> None:
             async for message in requests:
-                await answerer.answer(message, lambda: True, emit)
+                await answerer.answer(message, lambda: True, emit, Buffers())
 
         ask, requests = trio.open_memory_channel[x.Have | x.Nodes | x.Blocks](256)
         async with trio.open_nursery() as nursery:
@@ -370,7 +371,7 @@ async def test_a_silent_source_ends_in_a_timeout_and_says_what_it_waits_for(
 
             while (message := await frames.header()) is not None:
                 if isinstance(message, x.Have | x.Nodes):
-                    await one.server.answerer.answer(message, lambda: True, emit)
+                    await one.server.answerer.answer(message, lambda: True, emit, Buffers())
 
         world.node("silent").handle(x.PROTOCOL, silent)
         job = Job()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from p2pshare.errors import VerificationFailed
+from p2pshare.exchange.answers import Buffers
 from p2pshare.exchange.wire import FrameReader
 from p2pshare.net.api import Stream
 from p2pshare_protocols import exchange_messages as x
@@ -77,7 +78,7 @@ async def test_a_wrong_byte_over_the_network_is_refused_alone_and_made_good_besi
             frames = FrameReader(stream)
             while (message := await frames.header()) is not None:
                 if isinstance(message, x.Have | x.Nodes | x.Blocks):
-                    await one.server.answerer.answer(message, lambda: True, emit)
+                    await one.server.answerer.answer(message, lambda: True, emit, Buffers())
 
         evil.network.handle(x.PROTOCOL, serve)
         with pytest.raises(VerificationFailed):
