@@ -75,6 +75,8 @@ def parse_link(text: str) -> Link:
     text = text.strip()
     if len(text) > MAX_LINK:
         raise RemoteProtocolError(f"a link is longer than {MAX_LINK} characters")
+    if any(character < " " or character == "\x7f" for character in text):
+        raise RemoteProtocolError("a link has no control characters in it; are these two links?")
     lower = text[:12].lower()
     if lower.startswith(SCHEME):
         return _parse_own(text[len(SCHEME) :].removeprefix("//"))

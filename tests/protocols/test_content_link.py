@@ -74,6 +74,7 @@ def test_what_else_is_taken(text: str, link: Link) -> None:
         f"{TEXT}/" + "a/" * 65,
         "p2pshare:" + "b" * 9000,
         "https://example.org/",
+        f"p2pshare:{TEXT}/a.txt\np2pshare:{TEXT}/a.txt",
     ],
 )
 def test_what_is_refused(text: str) -> None:
