@@ -10,6 +10,7 @@ FIGURES = {
     "transfer": "bench.transfer",
     "small-files": "bench.small_files",
     "start": "bench.start",
+    "dht": "bench.dht",
 }
 
 

@@ -59,7 +59,7 @@ class Kad:
         try:
             answer = await self.lines.ask(peer_id, message)
         except P2PShareError:
-            self.table.failed(peer_id)
+            self.table.failed(peer_id, trio.current_time())
             raise
         self._answered(peer_id)
         return answer

@@ -46,13 +46,15 @@ fifth of all nodes dead, an honest one loses its first four with probability 0.0
 
 
 class Pace:
-    """How long to wait for an answer: twice the 90th percentile of the last 64, within 0.25 and 5 seconds.
+    """How long to wait for an answer: 1.75 times the 90th percentile of the last 64, within 0.25 and 5 seconds.
 
-    `doubt` is half of it. Before there are five samples, 1.5 s. The limit in force now counts, not the one when a question was asked. Late
-    answers are samples too, so the limit grows when the network slows. Shared by the lookups of one node.
+    `doubt` is that percentile itself. Before there are five samples, 1.5 s. The limit in force now counts, not the one
+    when a question was asked. Late answers are samples too, so the limit grows when the network slows. Shared by the
+    lookups of one node.
     """
 
     FIRST, LEAST, MOST = 1.5, 0.25, 5.0
+    FACTOR = 1.75
 
     def __init__(self) -> None:
         self._samples: deque[float] = deque(maxlen=64)
@@ -60,13 +62,13 @@ class Pace:
 
     @property
     def doubt(self) -> float:
-        return self.limit / 2
+        return self.limit / self.FACTOR
 
     def sample(self, seconds: float) -> None:
         self._samples.append(seconds)
         if len(self._samples) >= 5:
             ordered = sorted(self._samples)
-            self.limit = min(self.MOST, max(self.LEAST, 2 * ordered[len(ordered) * 9 // 10]))
+            self.limit = min(self.MOST, max(self.LEAST, self.FACTOR * ordered[len(ordered) * 9 // 10]))
 
 
 class State(Enum):
@@ -136,6 +138,7 @@ class Lookup:
         self._informants: dict[str, _Informant] = {}
         self._waiting: set[str] = set()
         self._now = float("-inf")
+        self._lies = False  # whether any informant was dropped
         for number, contact in enumerate(seeds):
             self._hear(contact, number % self._paths, None)
 
@@ -153,7 +156,7 @@ class Lookup:
             return []
         chosen: list[_Candidate] = []
         later: list[_Candidate] = []
-        for candidate in self._needed(now - self._pace.doubt):
+        for candidate in list(self._needed(now - self._pace.doubt)):
             if candidate.state is not State.HEARD:
                 continue
             if self._may_ask(candidate):
@@ -220,29 +223,38 @@ class Lookup:
 
     def region(self) -> list[Contact]:
         """Where a record belongs: those that answered under the bound, as far as the shells' caps allow, at least k."""
-        answered = [candidate for candidate in self._order if candidate.state is State.ANSWERED]
+        answered = (candidate for candidate in self._order if candidate.state is State.ANSWERED)
         return [candidate.contact for candidate in self._window(answered)]
 
     def _window(self, candidates: Iterable[_Candidate]) -> Iterator[_Candidate]:
         """Those of `candidates`, which are in order of distance, that belong to the region."""
-        shells: dict[int, list[_Candidate]] = {}
-        beyond: list[_Candidate] = []
-        for candidate in candidates:
-            if candidate.distance < self._bound:
-                shells.setdefault(shell(candidate.distance, self._bound), []).append(candidate)
-            elif len(beyond) < self.k:
-                beyond.append(candidate)
-            else:
-                break
         count = 0
-        for number in sorted(shells, reverse=True):
-            members = shells[number]
-            if len(members) > CAPS[number]:
-                drawn = {id(c) for c in sorted(members, key=self._rank)[: CAPS[number]]}
-                members = [candidate for candidate in members if id(candidate) in drawn]
-            count += len(members)
-            yield from members
-        yield from beyond[: max(0, self.k - count)]
+        shells: list[list[_Candidate]] = [[] for _ in CAPS]
+        inside = self._bound > 0
+        for candidate in candidates:
+            if inside and candidate.distance < self._bound:
+                shells[shell(candidate.distance, self._bound)].append(candidate)
+                continue
+            if inside:
+                inside = False
+                for member in self._drawn(shells):
+                    count += 1
+                    yield member
+            if count >= self.k:
+                return
+            count += 1
+            yield candidate
+        if inside:
+            yield from self._drawn(shells)
+
+    def _drawn(self, shells: list[list[_Candidate]]) -> Iterator[_Candidate]:
+        """Of each shell as many as its cap allows, nearest first."""
+        for members, cap in zip(reversed(shells), reversed(CAPS), strict=True):
+            if len(members) > cap:
+                drawn = {id(candidate) for candidate in sorted(members, key=self._rank)[:cap]}
+                yield from (candidate for candidate in members if id(candidate) in drawn)
+            else:
+                yield from members
 
     def _rank(self, candidate: _Candidate) -> bytes:
         if not candidate.rank:
@@ -251,18 +263,20 @@ class Lookup:
         return candidate.rank
 
     def _alive(self) -> Iterator[_Candidate]:
-        gone = (State.FAILED, State.SLOW)
-        return (c for c in self._order if c.state not in gone and not self._orphan(c))
+        failed, slow = State.FAILED, State.SLOW
+        alive = (c for c in self._order if c.state is not failed and c.state is not slow)
+        return (c for c in alive if not self._orphan(c)) if self._lies else alive
 
     def _needed(self, doubted: float = float("-inf")) -> Iterable[_Candidate]:
         """Those that must answer before the end: over all paths together, and on each path its nearest share.
 
         Who was asked before `doubted` and did not answer is left out.
         """
-        alive = [c for c in self._alive() if c.state is not State.WAITING or c.asked > doubted]
-        window = list(self._window(alive))
+        trusted = (c for c in self._alive() if c.state is not State.WAITING or c.asked > doubted)
         if self._paths == 1:
-            return window
+            return self._window(trusted)
+        alive = list(trusted)
+        window = list(self._window(alive))
         share = -(-self.k // self._paths)
         named = {id(candidate) for candidate in window}
         held: Counter[int] = Counter()
@@ -312,7 +326,7 @@ class Lookup:
 
     def _drop_informant(self, peer_id: str) -> None:
         informant = self._informants.setdefault(peer_id, _Informant())
-        informant.dropped = True
+        informant.dropped = self._lies = True
         for waiting in [p for p in self._waiting if self._orphan(self._by_id[p])]:
             self._by_id[waiting].state = State.SLOW
             self._waiting.discard(waiting)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
+from .kad_churn import Lives
 from .kad_keys import BITS, Contact, K, shared_bits, subnets
 
 MAX_FAILURES = 3
@@ -54,6 +55,7 @@ class RoutingTable:
         self.own = own
         self.k = k
         self._subnets_of = subnets_of or partial(subnets, private_exempt=private_exempt)
+        self.lives = Lives()
         self._buckets = [Bucket()]
         self._size = 0
         self._subnets: dict[str, int] = {}
@@ -84,6 +86,10 @@ class RoutingTable:
         bucket = self._bucket(contact.key)
         known = bucket.entries.get(contact.peer_id)
         if known is not None:
+            if known.failures:
+                self.lives.came_back((now - known.answered) / 2)
+            else:
+                self.lives.saw(now - known.answered, died=False)
             known.answered, known.failures = now, 0
             known.contact = contact if contact.addresses else known.contact
             return True
@@ -98,7 +104,7 @@ class RoutingTable:
             del bucket.waiting[next(iter(bucket.waiting))]
         return False
 
-    def failed(self, peer_id: str) -> bool:
+    def failed(self, peer_id: str, now: float | None = None) -> bool:
         """A peer did not answer. Returns whether it left the table."""
         for bucket in self._buckets:
             bucket.waiting.pop(peer_id, None)
@@ -106,6 +112,8 @@ class RoutingTable:
             if entry is None:
                 continue
             entry.failures += 1
+            if now is not None and entry.failures == 1:
+                self.lives.saw((now - entry.answered) / 2, died=True)
             if entry.failures < MAX_FAILURES and not bucket.waiting:
                 return False
             self._leave(bucket, entry)
@@ -153,8 +161,10 @@ class RoutingTable:
                     silent.append(oldest.contact)
         return silent
 
-    def stale(self, now: float, age: float = REFRESH_AGE) -> list[int]:
-        """Numbers of the buckets that no lookup went through for `age` seconds."""
+    def stale(self, now: float, age: float | None = None) -> list[int]:
+        """Numbers of the buckets that no lookup went through for `age` seconds, by default an hour, less where nodes
+        live shorter."""
+        age = self.lives.refresh_after(REFRESH_AGE) if age is None else age
         return [
             number
             for number, bucket in enumerate(self._buckets)

@@ -172,10 +172,12 @@ class VirtualNetwork:
         seeds: Sequence[Contact] | None = None,
         paths: int = 1,
         wanted: str | None = None,
+        greets: bool = False,
     ) -> Outcome:
         """One lookup by `asker`, alone on the network, from now on; moves the clock to its end.
 
-        With `wanted` it ends when that provider has been named, as a search does once one really serves.
+        With `wanted` it ends when that provider has been named, as a search does once one really serves. With
+        `greets` those that are asked learn of the asker, as the daemon does.
         """
         begun = self.now
         found: set[str] = set()
@@ -214,14 +216,19 @@ class VirtualNetwork:
                     found |= told
                     lookup.on_reply(peer_id, self.answer(server, target), self.now)
                     asker.table.answered(server.contact, self.now)
+                    if greets:
+                        server.table.answered(asker.contact, self.now)
                     if wanted is not None and wanted in found:
                         break
                 else:
                     lookup.on_failure(peer_id, self.now)
-                    asker.table.failed(peer_id)
+                    asker.table.failed(peer_id, self.now)
             else:
                 assert deadline is not None
                 self.now = deadline
+        for _, _, peer_id, lives in events:  # a question outlives its lookup
+            if not lives:
+                asker.table.failed(peer_id, self.now)
         asker.table.looked_up(target, self.now)
         if not self.hiding:  # else: a node's estimate comes from its other lookups
             self.size.add(target, [contact.key ^ target for contact in lookup.found(K)])
