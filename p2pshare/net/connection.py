@@ -16,6 +16,7 @@ from p2pshare.net.layers import MuxedStream
 from p2pshare.net.stream import NetStream
 from p2pshare.net.upgrade import Upgraded
 from p2pshare_protocols.errors import ProtocolError
+from p2pshare_protocols.multistream import Initiator
 
 _log = logging.getLogger(__name__)
 
@@ -94,6 +95,10 @@ class Connection:
         try:
             with trio.fail_after(NEGOTIATION_SECONDS):
                 protocol = await negotiate.answer(muxed, self._handlers.__contains__)
+        except negotiate.AheadOfRefusal as error:
+            _log.debug("a stream of %s went ahead of a refusal: %s", self.peer_id, error)
+            await muxed.aclose()  # not a reset: our refusal is still to be read
+            return
         except (ProtocolError, trio.TooSlowError, trio.BrokenResourceError) as error:
             _log.debug("a stream of %s ended in negotiation: %s", self.peer_id, error)
             await muxed.reset()
@@ -123,8 +128,18 @@ class Connection:
         if scope.cancelled_caught:
             await stream.reset()
 
-    async def open_stream(self, protocols: Sequence[str]) -> NetStream:
-        """A stream on the first of `protocols` that the peer takes. Raises Unreachable, RemoteError(kind="failed")."""
+    def _taken_for_granted(self, protocols: Sequence[str]) -> str | None:
+        """The one of `protocols` that need not be asked for: the peer said it speaks it, or is one of ours (unless it
+        said what it speaks) and there is no choice."""
+        if self.protocols:
+            return next((name for name in protocols if name in self.protocols), None)
+        return protocols[0] if self._upgraded.ours and len(protocols) == 1 else None
+
+    async def open_stream(self, protocols: Sequence[str], *, assume: bool = False) -> NetStream:
+        """A stream on the first of `protocols` that the peer takes. Raises Unreachable, RemoteError(kind="failed").
+
+        assume: what the peer surely speaks is not waited for; should it refuse, the first read says so.
+        """
         try:
             muxed = await self._muxer.open()
         except trio.BrokenResourceError as error:
@@ -134,6 +149,10 @@ class Connection:
             raise Unreachable(f"too many streams are open to {self.peer_id}") from error
         self.outbound += 1
         try:
+            if assume and (name := self._taken_for_granted(protocols)) is not None:
+                dialogue = Initiator([name])
+                await muxed.send_all(dialogue.start())
+                return _Outbound(negotiate.Assumed(muxed, dialogue, self.peer_id, name), self, name)
             chosen = await negotiate.propose(muxed, protocols)
             if chosen is None:
                 raise RemoteError(f"{self.peer_id} does not speak {' or '.join(protocols)}", kind="failed")
@@ -169,6 +188,15 @@ class Connection:
                 await self._muxer.aclose()
         finally:
             self._scope.cancel()
+
+    @property
+    def congestion(self) -> str:
+        """How TCP paces it, as the kernel names it."""
+        return self._upgraded.congestion
+
+    @property
+    def security(self) -> str:
+        return self._upgraded.security
 
     def traffic(self) -> tuple[int, int]:
         """Bytes (in, out) so far."""

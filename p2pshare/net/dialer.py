@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
@@ -129,10 +130,13 @@ class Dialer:
 async def dial_tcp(upgrader: Upgrader, peer_id: str, address: str) -> Upgraded:
     """A secured connection to the peer at one address, within ten seconds. Raises RemoteError, naming the address."""
     host, port = dial_target(address)
+    family = _FAMILIES.get(address.split("/")[1], 0)
     try:
         with trio.fail_after(ATTEMPT_SECONDS):
-            stream = await tcp.dial(host, port, _FAMILIES.get(address.split("/")[1], 0))
-            return await upgrader.outbound(stream, peer_id)
+            if upgrader.goes_ahead(peer_id):
+                with suppress(RemoteError):  # it is not what it was: step by step, at once
+                    return await upgrader.outbound(await tcp.dial(host, port, family), peer_id)
+            return await upgrader.outbound(await tcp.dial(host, port, family), peer_id)
     except RemoteError as error:
         raise RemoteError(f"{address}: {error.message}", kind=error.kind) from error
     except (OSError, trio.TooSlowError) as error:

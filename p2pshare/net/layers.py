@@ -12,6 +12,8 @@ from typing import Protocol
 
 import trio
 
+from p2pshare_protocols.multistream import Initiator
+
 Buffer = bytes | bytearray | memoryview
 
 
@@ -40,9 +42,15 @@ class Secure(Channel, Protocol):
 
 
 class SessionMaker(ABC):
-    """A way to secure a connection, offered under its multistream `name`."""
+    """A way to secure a connection, offered under its multistream `name`.
+
+    only_ours: nobody but our own nodes speaks it, so who agrees on it understands what we do to save round trips.
+    goes_ahead: it can `secure_ahead`.
+    """
 
     name: str
+    only_ours: bool = False
+    goes_ahead: bool = False
 
     @abstractmethod
     async def secure(
@@ -53,6 +61,15 @@ class SessionMaker(ABC):
         Raises RemoteError or RemoteProtocolError when the other side fails it or is another peer,
         trio.BrokenResourceError when the connection ends. The caller bounds the time and closes `stream` then.
         """
+
+    async def secure_ahead(
+        self, stream: trio.SocketStream, proposal: Initiator, *, expected: str, muxers: Sequence[str]
+    ) -> Secure:
+        """`secure` as the initiator, with the first message sent right behind the proposal of this one session.
+
+        Raises what `secure` does, RemoteProtocolError too when the session is refused.
+        """
+        raise NotImplementedError
 
 
 class MuxedStream(Protocol):

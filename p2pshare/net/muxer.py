@@ -134,6 +134,7 @@ class Muxer:
             if self._machine.can_open:
                 stream = MuxStream(self, self._machine.open())
                 self._streams[stream.id] = stream
+                self._raise_first_window(stream)
                 self._poke()
                 return stream
             if self._may_open.is_set():
@@ -220,6 +221,14 @@ class Muxer:
         stream.granted_at = now
         self._machine.grow(stream.id, size)
         self._poke()
+
+    def _raise_first_window(self, stream: MuxStream) -> None:
+        """Less for each stream more, so that many leave room for each other."""
+        size = self._machine.window_size(stream.id)
+        extra = min(self.limits.first_window - size, self._budget.room // 8)
+        if extra > 0 and self._budget.grant(extra):
+            stream.granted += extra
+            self._machine.grow(stream.id, size + extra)
 
     # The pumps.
 
@@ -330,6 +339,7 @@ class Muxer:
             return
         stream = MuxStream(self, id)
         self._streams[id] = stream
+        self._raise_first_window(stream)
         if self._ended:
             self.reset(stream)
         elif self._on_stream is not None:

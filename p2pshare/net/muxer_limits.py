@@ -16,6 +16,7 @@ class MuxerLimits:
     max_inbound: int = 256
     max_outbound: int = 1024
     max_window: int = MAX_WINDOW
+    first_window: int = INITIAL_WINDOW  # what a new stream is raised to, as far as an eighth of the budget left allows
     receive_budget: int = 32 * MIB
     ping_interval: float = 30.0
     ping_timeout: float = 30.0
@@ -56,6 +57,12 @@ class ReceiveBudget:
             return False
         self.granted += count
         return True
+
+    @property
+    def room(self) -> int:
+        """How much more may be granted."""
+        own = max(0, self.limit - self.granted)
+        return own if self._parent is None else min(own, self._parent.room)
 
     def revoke(self, count: int) -> None:
         self.granted -= count

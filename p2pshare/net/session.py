@@ -24,6 +24,7 @@ from p2pshare.net.session_base import (
 )
 from p2pshare.net.session_wire import make_wire
 from p2pshare_protocols.errors import RemoteProtocolError
+from p2pshare_protocols.multistream import Initiator
 from p2pshare_protocols.noise import KEY, Handshake, Local, Secured
 from p2pshare_protocols.noise_cipher import (
     MAX_RECORD,
@@ -63,14 +64,17 @@ async def secure_outbound(
     muxers: Sequence[str] = (),
     received: bytes = b"",
     timeout: float = HANDSHAKE_TIMEOUT,
+    proposal: Initiator | None = None,
 ) -> Session:
     """Run the handshake as the side that dialled. `suite` is the protocol id that was negotiated.
 
-    `received`: bytes already read from the stream after the negotiation. Raises RemoteProtocolError (a lie, or not
-    `expected_peer`), trio.BrokenResourceError (the connection was lost) or TimedOut; the stream is then aborted.
+    `received`: bytes already read from the stream after the negotiation. `proposal`: the suite was not negotiated yet;
+    the proposal leaves with the first message, and a refusal is a RemoteProtocolError. Raises RemoteProtocolError (a
+    lie, or not `expected_peer`), trio.BrokenResourceError (the connection was
+    lost) or TimedOut; the stream is then aborted.
     """
     handshake = Handshake(suite, initiator=True, local=_local(identity, muxers))
-    return await _secure(stream, handshake, received, timeout, expected_peer=expected_peer)
+    return await _secure(stream, handshake, received, timeout, expected_peer=expected_peer, proposal=proposal)
 
 
 async def secure_inbound(
@@ -104,9 +108,12 @@ async def _secure(
     timeout: float,
     *,
     expected_peer: str | None,
+    proposal: Initiator | None = None,
 ) -> Session:
     try:
         with trio.fail_after(timeout):
+            if proposal is not None:
+                await _propose_ahead(stream, proposal, handshake.data_to_send())
             secured = await _shake(stream, handshake, received)
         peer = peer_id_from_public_key(secured.identity_key)
         if expected_peer is not None and peer != expected_peer:
@@ -118,6 +125,17 @@ async def _secure(
         await trio.aclose_forcefully(stream)
         raise
     return Session(stream, handshake.suite, secured, peer)
+
+
+async def _propose_ahead(stream: trio.abc.Stream, proposal: Initiator, first: bytes) -> None:
+    """Send the proposal and the first message at once, then take the answer to the proposal, and no more."""
+    await stream.send_all(proposal.start() + first)
+    while not proposal.done:
+        if not (data := await stream.receive_some(proposal.wanted)):
+            raise trio.BrokenResourceError("the stream ended during negotiation")
+        proposal.receive(data)
+    if proposal.chosen is None:
+        raise RemoteProtocolError("the peer does not speak the suite that it spoke before")
 
 
 async def _shake(stream: trio.abc.Stream, handshake: Handshake, received: bytes) -> Secured:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
@@ -31,6 +32,7 @@ from p2pshare_protocols import multiaddr
 from p2pshare_protocols.errors import RemoteProtocolError
 
 _log = logging.getLogger(__name__)
+OWN_PREFIX = "/p2pshare/"  # of protocols that only our own nodes speak
 _OPEN_TRIES = 3
 _INTERFACE_SECONDS = 5.0  # for which the addresses of the interfaces are believed; reading them costs 0.4 ms
 _TRIM_SECONDS = 10.0
@@ -198,9 +200,9 @@ class Switch(Network):
                 for _ in range(_OPEN_TRIES - 1):
                     connection = self._table.best(peer_id) or await self._dial(peer_id)
                     with contextlib.suppress(Unreachable):  # it had died unnoticed: dial anew
-                        return await connection.open_stream(protocols)
+                        return await connection.open_stream(protocols, assume=True)
                 connection = self._table.best(peer_id) or await self._dial(peer_id)
-                return await connection.open_stream(protocols)
+                return await connection.open_stream(protocols, assume=True)
         except trio.TooSlowError:
             raise TimedOut(f"{peer_id} did not answer in {timeout:g} s") from None
 
@@ -276,6 +278,8 @@ class Switch(Network):
 
     def identified(self, connection: Connection) -> None:
         """Says that identify has filled in what is known about the connection's peer."""
+        if any(name.startswith(OWN_PREFIX) for name in connection.protocols):
+            self._upgrader.known.learn(connection.peer_id, connection.security)
         self._events.publish(PeerEvent("identified", connection.peer_id))
 
     def totals(self) -> tuple[int, int]:
@@ -292,6 +296,8 @@ class Switch(Network):
             "rates": {"in": rate_in, "out": rate_out},
             "bytes": {"in": bytes_in, "out": bytes_out},
             "connections": len(self._table),
+            "congestion": dict(Counter(connection.congestion for connection in self._table)),
+            "congestion": dict(Counter(connection.congestion for connection in self._table)),
             "half_open": len(self._half_open),
             "refused": {
                 "half_open": self._half_open.dropped,

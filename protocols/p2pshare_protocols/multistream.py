@@ -87,20 +87,24 @@ class Initiator:
     start() gives the first bytes to send; receive() takes bytes and gives the next ones. Then `done`: `chosen` is the
     protocol, or None when all were refused. With a single proposal the caller may send that protocol's own bytes
     right behind start()'s: the agreement is then only checked.
+
+    `together` proposals leave with the greeting, so that refusals cost no round trip. Only when the responder is sure
+    to skip what comes behind the one it accepts, or to refuse all but the last: see multistream.md.
     """
 
-    def __init__(self, protocols: Sequence[str]) -> None:
+    def __init__(self, protocols: Sequence[str], *, together: int = 1) -> None:
         if not 1 <= len(protocols) <= MAX_PROPOSALS:
             raise LocalProtocolError("propose between 1 and 32 protocols")
         self._waiting = [encode(name) for name in reversed(protocols)]
         self._names = list(reversed(protocols))
+        self._early = max(1, min(together, len(protocols))) - 1  # proposals that leave before they are needed
         self._reader = MessageReader()
         self._greeted = False
         self.done = False
         self.chosen: str | None = None
 
     def start(self) -> bytes:
-        return encode(VERSION) + self._waiting[-1]
+        return encode(VERSION) + b"".join(self._waiting[: -2 - self._early : -1])
 
     def receive(self, data: bytes | bytearray | memoryview) -> bytes:
         """Takes what the responder sent, gives what to send now (often nothing). Raises RemoteProtocolError."""
@@ -127,6 +131,9 @@ class Initiator:
         self._names.pop()
         self._waiting.pop()
         self.done = not self._names
+        if self._early:
+            self._early -= 1
+            return b""
         return b"" if self.done else self._waiting[-1]
 
     @property
@@ -150,6 +157,11 @@ class Responder:
     @property
     def done(self) -> bool:
         return self.chosen is not None
+
+    @property
+    def refused(self) -> int:
+        """Proposals answered with "na" so far."""
+        return self._refused
 
     def receive(self, data: bytes | bytearray | memoryview) -> bytes:
         """Takes what the initiator sent, gives what to send now. Raises RemoteProtocolError, also at 32 refusals."""

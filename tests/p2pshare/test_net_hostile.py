@@ -160,9 +160,10 @@ async def test_streams_left_without_a_word_do_not_wait_for_ever(monkeypatch: pyt
 async def test_a_lost_connection_is_noticed_and_its_streams_break() -> None:
     async with pair() as (one, two):
         await until(two, lambda: two.is_connected(one.peer_id))
-        ended = trio.Event()
+        begun, ended = trio.Event(), trio.Event()
 
         async def read(stream: Stream) -> None:
+            begun.set()
             with pytest.raises(trio.BrokenResourceError):
                 await stream.receive_exactly(1)
             ended.set()
@@ -170,6 +171,8 @@ async def test_a_lost_connection_is_noticed_and_its_streams_break() -> None:
 
         two.handle("/test/read/1", read)
         stream = await one.open_stream(two.peer_id, ["/test/read/1"])
+        with trio.fail_after(5):
+            await begun.wait()
         await one.disconnect(two.peer_id)
         with trio.fail_after(5):
             await ended.wait()

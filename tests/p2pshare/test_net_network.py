@@ -84,7 +84,8 @@ async def test_the_first_protocol_that_both_speak_is_taken() -> None:
 async def test_a_protocol_that_the_peer_does_not_speak_is_an_error_and_no_more() -> None:
     async with pair() as (one, two):
         with pytest.raises(RemoteError, match="does not speak") as caught:
-            await one.open_stream(two.peer_id, ["/test/unknown/1"])
+            async with await one.open_stream(two.peer_id, ["/test/unknown/1"]) as stream:
+                await stream.receive_some()
         assert caught.value.kind == "failed"
         assert one.is_connected(two.peer_id)
 
@@ -256,13 +257,16 @@ async def test_streams_of_one_connection_are_bounded() -> None:
         async def wait(stream: Stream) -> None:
             nonlocal waiting
             waiting += 1
+            await stream.send_all(b"!")
             await hold.wait()
 
         two.handle("/test/wait/1", wait)
         streams = []
         with trio.fail_after(20), pytest.raises((RemoteError, trio.BrokenResourceError)):
             for _ in range(MAX_INBOUND_STREAMS + 1):
-                streams.append(await one.open_stream(two.peer_id, ["/test/wait/1"]))
+                stream = await one.open_stream(two.peer_id, ["/test/wait/1"])
+                await stream.receive_exactly(1)
+                streams.append(stream)
         assert waiting == len(streams) == MAX_INBOUND_STREAMS
         hold.set()
         for stream in streams:
@@ -280,17 +284,18 @@ async def test_handlers_of_one_connection_are_bounded_though_their_streams_are_g
         async def work(stream: Stream) -> None:
             nonlocal running
             running += 1
+            await stream.send_all(b"!")
             await hold.wait()
 
         two.handle("/test/work/1", work)
         refused = 0
         for _ in range(MAX_INBOUND_STREAMS + 40):
             try:
-                stream = await one.open_stream(two.peer_id, ["/test/work/1"])
+                async with await one.open_stream(two.peer_id, ["/test/work/1"]) as stream:
+                    await stream.receive_exactly(1)
+                    await stream.reset()
             except (RemoteError, trio.BrokenResourceError):
                 refused += 1
-            else:
-                await stream.reset()
         assert (running, refused) == (MAX_INBOUND_STREAMS, 40)
         hold.set()
 
@@ -298,9 +303,10 @@ async def test_handlers_of_one_connection_are_bounded_though_their_streams_are_g
 async def test_leaving_a_stream_by_an_error_resets_it() -> None:
     async with pair() as (one, two):
         outcome: list[bytes | None] = []
-        ended = trio.Event()
+        begun, ended = trio.Event(), trio.Event()
 
         async def read(stream: Stream) -> None:
+            begun.set()
             try:
                 outcome.append(await stream.receive_exactly(10))
             except trio.BrokenResourceError:
@@ -311,6 +317,8 @@ async def test_leaving_a_stream_by_an_error_resets_it() -> None:
         with pytest.raises(KeyError):
             async with await one.open_stream(two.peer_id, ["/test/read/1"]) as stream:
                 await stream.send_all(b"half")
+                with trio.fail_after(5):
+                    await begun.wait()
                 raise KeyError
         with trio.fail_after(5):
             await ended.wait()
