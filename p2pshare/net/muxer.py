@@ -12,7 +12,7 @@ import trio
 
 from p2pshare.errors import QuotaExceeded
 from p2pshare.net.muxer_limits import MuxerLimits, ReceiveBudget
-from p2pshare.net.muxer_ping import Pings
+from p2pshare.net.muxer_ping import Pings, Progress
 from p2pshare.net.muxer_stream import MuxStream
 from p2pshare.net.muxer_turns import Turns
 from p2pshare.net.session_base import SecureSession
@@ -65,7 +65,7 @@ class Muxer:
         self._work = trio.Event()
         self._may_open = trio.Event()
         self._idle = trio.Event()  # nothing waits to be written
-        self._pings = Pings(self._send_ping, self._moved, self.limits)
+        self._pings = Pings(self._send_ping, self._progress, self.limits)
         self._flushing = False
         self._writer_lost = False
         self._polite = False  # close the connection rather than abort it
@@ -365,8 +365,9 @@ class Muxer:
         self._machine.ping(value)
         self._poke()
 
-    def _moved(self) -> tuple[int, bool]:
-        return self.session.bytes_in + self.session.bytes_out, self._flushing
+    def _progress(self) -> Progress:
+        out = self.session.bytes_out
+        return Progress(self.session.bytes_in + out, out, self._flushing, self.session.unacknowledged)
 
     def _settle(self, stream: MuxStream) -> None:
         """Forget a stream of which nothing is left on the wire."""

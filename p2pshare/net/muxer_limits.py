@@ -20,7 +20,7 @@ class MuxerLimits:
     receive_budget: int = 32 * MIB
     ping_interval: float = 30.0
     ping_timeout: float = 30.0
-    stall_timeout: float = 120.0  # no byte either way while the peer takes nothing from us
+    stall_timeout: float = 900.0  # no byte either way, of a peer that may be reading what it was sent
     close_timeout: float = 1.0
     linger: float = 10.0  # a stream closed by us, which the peer does not finish
 

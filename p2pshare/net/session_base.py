@@ -64,6 +64,11 @@ class SecureSession(ABC):
     def bytes_out(self) -> int:
         return self._wire.bytes_out
 
+    @property
+    def unacknowledged(self) -> float:
+        """Seconds since the peer's kernel last acknowledged anything while something is under way to it, else 0."""
+        return self._wire.unacknowledged()
+
     async def send(self, buffers: Sequence[Buffer]) -> None:
         """Send the concatenation of the buffers; returns when the kernel has it.
 

@@ -14,6 +14,7 @@ import trio
 _UNSENT = 1 << 20
 """Bytes that the kernel may hold unsent (TCP_NOTSENT_LOWAT) at first: what is urgent waits behind no more."""
 _PIECE = 1 << 16
+_TCP_INFO = struct.Struct("=24xI28xI")  # of Linux's struct tcp_info: tcpi_unacked and tcpi_last_ack_recv
 
 
 class Wire(ABC):
@@ -35,6 +36,13 @@ class Wire(ABC):
     @abstractmethod
     def pace(self, unsent: int) -> None:
         """Let the transport hold about this many bytes unsent, where it can."""
+
+    def unacknowledged(self) -> float:
+        """Seconds since the peer's kernel last acknowledged anything while something is under way to it.
+
+        0 when nothing is, when the peer's window is closed, and where nobody knows.
+        """
+        return 0.0
 
     @abstractmethod
     async def aclose(self) -> None: ...
@@ -95,6 +103,16 @@ class _SocketWire(Wire):
             self._unsent = unsent
             with suppress(OSError):
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)
+
+    def unacknowledged(self) -> float:
+        if not hasattr(socket, "TCP_INFO"):
+            return 0.0
+        try:
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+            under_way, last_ack_milliseconds = _TCP_INFO.unpack(info)
+        except (OSError, struct.error):  # no TCP, closed, another system's layout
+            return 0.0
+        return last_ack_milliseconds / 1000 if under_way else 0.0
 
     async def send(self, data: memoryview) -> None:
         if self._sending:
