@@ -28,7 +28,7 @@ from p2pshare_protocols.link import format_link
 
 MAX_PATHS: Final = 1000  # in one call
 MAX_WORDS: Final = terms.MAX_TERMS_PER_ITEM
-_OWN_FILES: Final = ("identity", "catalogue.sqlite", "config.toml")
+_OWN_FILES: Final = ("identity", "publisher.key", "catalogue.sqlite", "config.toml")
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")

@@ -18,7 +18,9 @@ from p2pshare.store.items import Items
 from p2pshare.store.jobs import Jobs
 from p2pshare.store.model import FoundRow
 from p2pshare.store.names import Names
+from p2pshare.store.own_postings import OwnPostings
 from p2pshare.store.peers import Peers
+from p2pshare.store.postings import Postings
 from p2pshare.store.providers import Providers
 from p2pshare.store.references import References
 from p2pshare.store.schema import migrate
@@ -62,6 +64,8 @@ class Store:
             self.events = Events(self._db, wall_clock)
             self.peers = Peers(self._db)
             self.providers = Providers(self._db)
+            self.postings = Postings(self._db)
+            self.own_postings = OwnPostings(self._db)
         except BaseException:
             self._db.close()
             raise

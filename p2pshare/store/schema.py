@@ -75,7 +75,58 @@ _SECOND: Final = (
     "CREATE INDEX providers_by_peer ON providers (peer)",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND)
+# A record of a provider is 60 bytes here and in its two indexes, so that a million of them fit into 200 MiB; what many
+# of them share stands once. `place` is 8 bytes of the key's digest; a record's number is its age. No old records are
+# carried over: whoever provides does so again within a day.
+_PROVIDERS: Final = (
+    "DROP TABLE providers",
+    """CREATE TABLE provider_peers (
+        id INTEGER PRIMARY KEY, peer TEXT NOT NULL UNIQUE, addresses TEXT NOT NULL, subnet TEXT NOT NULL,
+        records INTEGER NOT NULL DEFAULT 0)""",
+    "CREATE INDEX provider_peers_by_subnet ON provider_peers (subnet)",
+    """CREATE TABLE provider_subnets (
+        subnet TEXT PRIMARY KEY, peers INTEGER NOT NULL DEFAULT 0, records INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID""",
+    "CREATE INDEX provider_subnets_by_records ON provider_subnets (records)",
+    """CREATE TABLE providers (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, place INTEGER NOT NULL, key BLOB NOT NULL, peer INTEGER NOT NULL,
+        expires INTEGER NOT NULL)""",
+    "CREATE INDEX providers_by_place ON providers (place, peer)",
+    "CREATE INDEX providers_by_peer ON providers (peer)",
+    "CREATE INDEX providers_by_expiry ON providers (expires)",
+)
+
+# posting_*: postings that this node keeps for others. A record's number is its age. own_*: what we publish ourselves.
+_POSTINGS: Final = (
+    """CREATE TABLE posting_owners (
+        id INTEGER PRIMARY KEY, publisher BLOB NOT NULL, sender TEXT NOT NULL, small TEXT NOT NULL,
+        large TEXT NOT NULL, seen REAL NOT NULL, stated INTEGER NOT NULL, postings INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (publisher, sender, small))""",
+    "CREATE INDEX posting_owners_by_small ON posting_owners (small)",
+    "CREATE INDEX posting_owners_by_seen ON posting_owners (seen)",
+    """CREATE TABLE posting_records (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, publisher BLOB NOT NULL, identity BLOB NOT NULL, owner INTEGER NOT NULL,
+        sequence INTEGER NOT NULL, words TEXT NOT NULL, body BLOB NOT NULL, signature BLOB NOT NULL,
+        UNIQUE (publisher, identity))""",
+    "CREATE INDEX posting_records_by_owner ON posting_records (owner)",
+    """CREATE TABLE postings (
+        term TEXT, record INTEGER, owner INTEGER NOT NULL, PRIMARY KEY (term, record)) WITHOUT ROWID""",
+    "CREATE INDEX postings_by_record ON postings (record)",
+    "CREATE TABLE own_items (item INTEGER PRIMARY KEY, cid BLOB NOT NULL)",
+    """CREATE TABLE own_records (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, item INTEGER NOT NULL, identity BLOB NOT NULL UNIQUE,
+        sequence INTEGER NOT NULL, removed INTEGER NOT NULL, body BLOB NOT NULL, signature BLOB NOT NULL)""",
+    "CREATE INDEX own_records_by_item ON own_records (item)",
+    """CREATE TABLE own_postings (
+        term TEXT, record INTEGER, placed INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (term, record)) WITHOUT ROWID""",
+    "CREATE INDEX own_postings_by_record ON own_postings (record)",
+    "CREATE INDEX own_postings_waiting ON own_postings (term) WHERE placed = 0",
+    """CREATE TABLE own_terms (
+        term TEXT PRIMARY KEY, place BLOB NOT NULL, nodes TEXT NOT NULL, due REAL NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX own_terms_by_due ON own_terms (due)",
+    "CREATE TABLE own_nodes (node TEXT PRIMARY KEY, beat REAL NOT NULL) WITHOUT ROWID",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _PROVIDERS, _POSTINGS)
 VERSION: Final = len(MIGRATIONS)
 
 

@@ -54,13 +54,13 @@ class TermRoom:
 
     def __init__(self, rows: Iterable[tuple[Origin, int]] = (), *, room: int = ROOM) -> None:
         self._room = room
-        self._by: Counter[Origin] = Counter(dict(rows))
+        self._by: Counter[Origin] = Counter()
         self._publishers: Counter[bytes] = Counter()
         self._small: Counter[str] = Counter()
         self._large: Counter[str] = Counter()
         self.total = 0
-        for origin, count in self._by.items():
-            self._add(origin, count)
+        for origin, count in rows:
+            self.count(origin, count)
 
     def _add(self, origin: Origin, count: int) -> None:
         self.total += count
