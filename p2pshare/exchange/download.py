@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Callable
@@ -25,6 +26,7 @@ SAVE_SECONDS: Final = 2.0
 RATE_SPAN: Final = 3.0  # seconds over which the rate is told
 STUCK_AGAIN: Final = 30.0  # seconds until sources are asked once more for what they said they lack
 THREADS: Final = 4
+TOGETHER: Final = 4  # frames of one source that are hashed and written in one go, when they wait anyway
 _log = logging.getLogger(__name__)
 
 
@@ -121,7 +123,7 @@ class Download:
             pieces = self.layout.pieces_of(leaves)
         self._scheduler.join(source.name, trio.current_time(), pieces)
         if source not in self._inboxes and self._nursery is not None:
-            send, receive = trio.open_memory_channel[Arrival](2)
+            send, receive = trio.open_memory_channel[Arrival](TOGETHER)
             self._inboxes[source] = send
             self._nursery.start_soon(self._take_all, source, receive)
         self._pump(source)
@@ -163,11 +165,15 @@ class Download:
                 return
 
     async def _take_all(self, source: Source, inbox: trio.MemoryReceiveChannel[Arrival]) -> None:
-        """What one source sends, in order; the next frame is received while this one is hashed and written."""
+        """What one source sends, in order; the next frames are received while these are hashed and written."""
         async with inbox:
             async for arrival in inbox:
+                arrivals = [arrival]
+                with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
+                    while len(arrivals) < TOGETHER:
+                        arrivals.append(inbox.receive_nowait())
                 try:
-                    await self._take(source, arrival)
+                    await self._take(source, arrivals)
                 except WrongBlock as error:
                     self._scheduler.ban(source.name)
                     self._swarm.ban(error)
@@ -182,28 +188,35 @@ class Download:
         self._failure = self._failure or error
         self._finished.set()
 
-    async def _take(self, source: Source, arrival: Arrival) -> None:
-        key = source.name, arrival.piece
-        first = self.layout.starts[arrival.piece] + arrival.first
+    async def _take(self, source: Source, arrivals: list[Arrival]) -> None:
         good: list[tuple[int, memoryview]] = []
-        for leaf, block in enumerate(arrival.blocks, first):
+        for arrival in arrivals:
+            good += self._good(source, arrival)
+        if good:
+            await self._put(source, good)
+        for arrival in arrivals:
+            source.used(arrival)
+            if not arrival.ended:
+                continue
+            if (source.name, arrival.piece) in self._lacking:
+                self._scheduler.lacking(source.name, arrival.piece)
+                self._pump_all()
+            else:
+                self._delivered(source, arrival.piece)
+
+    def _good(self, source: Source, arrival: Arrival) -> list[tuple[int, memoryview]]:
+        """The leaves that came and are wanted still; it is noted which did not come."""
+        good: list[tuple[int, memoryview]] = []
+        for leaf, block in enumerate(arrival.blocks, self.layout.starts[arrival.piece] + arrival.first):
             if isinstance(block, Mark):
                 self.marks[source.name] = block
-                self._lacking.add(key)
+                self._lacking.add((source.name, arrival.piece))
             else:
                 good.append((leaf, block))
         if arrival.refused:
             self.marks[source.name] = Mark.BUSY
-            self._lacking.add(key)
-        if not self._scheduler.is_done(arrival.piece):
-            await self._put(source, good)
-        if not arrival.ended:
-            return
-        if key in self._lacking:
-            self._scheduler.lacking(source.name, arrival.piece)
-            self._pump_all()
-        else:
-            self._delivered(source, arrival.piece)
+            self._lacking.add((source.name, arrival.piece))
+        return [] if self._scheduler.is_done(arrival.piece) else good
 
     async def _put(self, source: Source, leaves: list[tuple[int, memoryview]]) -> None:
         size = sum(len(data) for _, data in leaves)

@@ -11,7 +11,7 @@ import trio
 
 from p2pshare.errors import RemoteError, VerificationFailed
 from p2pshare.exchange.limits import RateLimit
-from p2pshare.exchange.wire import FrameReader
+from p2pshare.exchange.wire import FrameReader, Pool
 from p2pshare.net.api import Stream
 from p2pshare_protocols.bitmap import Bitmap
 from p2pshare_protocols.cid import CID
@@ -25,13 +25,14 @@ _AHEAD: Final = 2  # frames of one answer that wait for whoever asked
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Blocks of a piece as they came, or marks; nothing of it is verified."""
+    """Blocks of a piece as they came, or marks; nothing of it is verified. `payload` is the memory they lie in."""
 
     piece: int
     first: int  # place of the first block in the piece
     blocks: Sequence[memoryview | Mark]
     ended: bool  # the last of this piece from this source
     refused: str = ""
+    payload: memoryview | None = None
 
 
 @dataclass(slots=True)
@@ -64,6 +65,7 @@ class Source:
     _closed: bool = False
     _waiting: dict[int, trio.MemorySendChannel[tuple[Received, memoryview]]] = field(default_factory=dict)
     _pieces: dict[int, _Piece] = field(default_factory=dict)
+    _pool: Pool = field(default_factory=Pool)
 
     @property
     def name(self) -> str:
@@ -112,7 +114,7 @@ class Source:
             received = self._client.receive(message)
             self._check_sizes(received)
             length = 0 if isinstance(received.answer, Refused) else received.answer.payload
-            payload = memoryview(bytearray(length))
+            payload = self._pool.take(length)
             await frames.payload(payload, self._heard)
             self.busy = True
             try:
@@ -154,7 +156,12 @@ class Source:
             await self.arrived(self, Arrival(piece.number, 0, (), True, answer.reason or "refused"))
         elif isinstance(answer, BlocksData):
             blocks = split(payload, answer.sizes)
-            await self.arrived(self, Arrival(piece.number, received.first, blocks, received.ended))
+            await self.arrived(self, Arrival(piece.number, received.first, blocks, received.ended, payload=payload))
+
+    def used(self, arrival: Arrival) -> None:
+        """An arrival's bytes are written: their memory may be filled again."""
+        if arrival.payload is not None:
+            self._pool.give(arrival.payload)
 
     # -- asking --
 

@@ -8,9 +8,11 @@ import trio
 
 from p2pshare.exchange.limits import RateLimit
 from p2pshare.net.api import Stream
-from p2pshare_protocols.exchange_messages import Message, decode, header_length
+from p2pshare_protocols.exchange_messages import PIECE, Message, decode, header_length
 
-_READ = 256 << 10  # bytes a read while looking for a header; what is behind the header is kept
+_SCRATCH = 64 << 10  # bytes that may come with a header before it is known where they belong
+_POOLED = PIECE  # bytes of a buffer that is kept to be used again
+_KEPT = 8  # such buffers a stream
 
 
 class FrameReader:
@@ -23,7 +25,8 @@ class FrameReader:
     def __init__(self, stream: Stream, limit: RateLimit | None = None) -> None:
         self._stream = stream
         self._limit = limit if limit is not None else RateLimit()
-        self._rest = memoryview(b"")
+        self._scratch = memoryview(bytearray(_SCRATCH))
+        self._rest = self._scratch[:0]  # what came and was not taken: a part of the scratch, mostly
 
     async def header(self) -> Message | None:
         """The next frame's header; None when the stream ended properly between two frames."""
@@ -56,15 +59,35 @@ class FrameReader:
                 await self._limit.take(count)
 
     async def _take(self, count: int, *, may_end: bool = False) -> memoryview | None:
-        if len(self._rest) < count:
-            parts = bytearray(self._rest)
-            while len(parts) < count:
-                data = await self._stream.receive_some(_READ)
-                if not data:
-                    if may_end and not parts:
+        have = len(self._rest)
+        if have < count:
+            room = self._scratch if count <= len(self._scratch) else memoryview(bytearray(count))
+            room[:have] = bytes(self._rest)
+            while have < count:
+                more = await self._stream.receive_into(room[have:])
+                if not more:
+                    if may_end and not have:
                         return None
                     raise trio.BrokenResourceError("the stream ended inside a header")
-                parts += data
-            self._rest = memoryview(parts)
+                have += more
+            self._rest = room[:have]
         taken, self._rest = self._rest[:count], self._rest[count:]
         return taken
+
+
+class Pool:
+    """Memory for payloads, used again once it is given back: new memory costs the kernel as much as filling it."""
+
+    def __init__(self) -> None:
+        self._free: list[memoryview] = []
+
+    def take(self, length: int) -> memoryview:
+        if length > _POOLED or length < _POOLED // 4:
+            return memoryview(bytearray(length))
+        return (self._free.pop() if self._free else memoryview(bytearray(_POOLED)))[:length]
+
+    def give(self, payload: memoryview) -> None:
+        """Nothing may look at any part of it any more."""
+        whole = payload.obj
+        if isinstance(whole, bytearray) and len(whole) == _POOLED and len(self._free) < _KEPT:
+            self._free.append(memoryview(whole))

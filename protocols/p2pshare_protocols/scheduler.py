@@ -19,6 +19,7 @@ from p2pshare_protocols.bitmap import Bitmap
 MARGIN: Final = 0.25  # seconds of data asked for above the round trip: covers disk and scheduling at the source
 MIN_PIECES: Final = 2  # one on its way, one being read
 MAX_WINDOW: Final = 16 << 20  # bytes outstanding at one source
+REFILL: Final = 4 << 20  # bytes of a window that are left free until they are asked for in one go
 MAX_OUTSTANDING: Final = 32 << 20  # bytes outstanding at all sources of one fetch
 STALL: Final = 2.0  # seconds without a byte before a source may count as stalled
 STALL_UNKNOWN: Final = 10.0  # the same for a source that has not delivered yet: its reads may start from a cold disk
@@ -131,6 +132,8 @@ class Scheduler:
         """The pieces to ask of this source now; they count as asked."""
         state = self.sources.get(source)
         asked: list[int] = []
+        if state is not None and not self._is_worth_it(state):
+            return asked
         while state is not None and self._has_room(state):
             piece = self._choose(state)
             if piece is None:
@@ -150,6 +153,11 @@ class Scheduler:
         if state.rate is None:
             return 0
         return min(MAX_WINDOW, int(state.rate * (state.rtt + MARGIN)))
+
+    def _is_worth_it(self, state: SourceState) -> bool:
+        """Requests cost both sides: a source whose pipe is well filled is asked for several pieces at a time."""
+        window = self._window(state)
+        return len(state.out) < MIN_PIECES or window - state.out_bytes >= min(window // 4, REFILL)
 
     def _has_room(self, state: SourceState) -> bool:
         if self.outstanding and self.outstanding >= self._max:
