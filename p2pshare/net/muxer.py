@@ -13,8 +13,10 @@ import trio
 from p2pshare.errors import QuotaExceeded
 from p2pshare.net.muxer_limits import MuxerLimits, ReceiveBudget
 from p2pshare.net.muxer_ping import Pings, Progress
+from p2pshare.net.muxer_rates import StreamRates
 from p2pshare.net.muxer_stream import MuxStream
 from p2pshare.net.muxer_turns import Turns
+from p2pshare.net.muxer_windows import Windows
 from p2pshare.net.session_base import SecureSession
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.yamux import INITIAL_WINDOW, PROTOCOL, Yamux
@@ -29,10 +31,9 @@ from p2pshare_protocols.yamux_events import (
     WentAway,
     WindowOpened,
 )
-from p2pshare_protocols.yamux_frames import NORMAL
+from p2pshare_protocols.yamux_frames import NORMAL, PROTOCOL_ERROR
 
 PROTOCOLS = (PROTOCOL,)
-_UNKNOWN_RTT, _LEAST_RTT = 0.020, 0.001
 _LEAST_UNSENT = 1 << 16
 
 
@@ -56,12 +57,15 @@ class Muxer:
         self.limits = limits or MuxerLimits()
         self.on_closed = trio.Event()
         self.close_reason = ""
+        self._initiator = initiator
         self._machine = Yamux(initiator=initiator, max_inbound=self.limits.max_inbound)
         self._budget = ReceiveBudget(self.limits.receive_budget, process_budget)
         self._on_stream = on_stream
         self._offer, self._offered = trio.open_memory_channel[MuxStream](self.limits.max_inbound)
         self._streams: dict[int, MuxStream] = {}
         self._turns = Turns(self._machine)
+        self._windows = Windows(self._machine, self._budget, self.limits, lambda: self.rtt)
+        self._rates = StreamRates(self.limits.opens, self.limits.resets)
         self._work = trio.Event()
         self._may_open = trio.Event()
         self._idle = trio.Event()  # nothing waits to be written
@@ -134,7 +138,7 @@ class Muxer:
             if self._machine.can_open:
                 stream = MuxStream(self, self._machine.open())
                 self._streams[stream.id] = stream
-                self._raise_first_window(stream)
+                self._windows.first(stream)
                 self._poke()
                 return stream
             if self._may_open.is_set():
@@ -208,27 +212,8 @@ class Muxer:
         self._budget.release(count)
 
     def consumed(self, stream: MuxStream, count: int) -> None:
-        """Grant more window once half of it is used up; a larger one when that took less than 4 round trips."""
-        if self._ended or not self._machine.consumed(stream.id, count):
-            return
-        now = trio.current_time()
-        size = self._machine.window_size(stream.id)
-        quick = 4 * max(self.rtt or _UNKNOWN_RTT, _LEAST_RTT)
-        larger = min(2 * size, self.limits.max_window)
-        if now - stream.granted_at < quick and larger > size and self._budget.grant(larger - size):
-            stream.granted += larger - size
-            size = larger
-        stream.granted_at = now
-        self._machine.grow(stream.id, size)
-        self._poke()
-
-    def _raise_first_window(self, stream: MuxStream) -> None:
-        """Less for each stream more, so that many leave room for each other."""
-        size = self._machine.window_size(stream.id)
-        extra = min(self.limits.first_window - size, self._budget.room // 8)
-        if extra > 0 and self._budget.grant(extra):
-            stream.granted += extra
-            self._machine.grow(stream.id, size + extra)
+        if not self._ended and self._windows.used(stream, count):
+            self._poke()
 
     # The pumps.
 
@@ -245,6 +230,8 @@ class Muxer:
             if not self._machine.went_away and not self._ended:
                 reason = "the connection ended without a goodbye"
         except RemoteProtocolError as error:
+            if not self._machine.failed:  # it is our rule that was broken, not yamux's
+                self._machine.go_away(PROTOCOL_ERROR)
             reason = f"the peer broke the protocol: {error}"
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             reason = f"the connection was lost: {error}"
@@ -316,32 +303,35 @@ class Muxer:
             self._on_went_away(event.reason)
         elif isinstance(event, Acknowledged):
             self._may_open.set()
+        elif isinstance(event, WasReset):
+            self._on_reset(event.stream)
         elif (stream := self._streams.get(event.stream)) is not None:
             if isinstance(event, WindowOpened):
                 stream.may_send()
             elif isinstance(event, Finished):
                 stream.end()
-            elif isinstance(event, WasReset):
-                stream.break_off("the stream was reset by the peer", keep=False)
+
+    def _on_reset(self, id: int) -> None:
+        if (stream := self._streams.get(id)) is not None:
+            stream.break_off("the stream was reset by the peer", keep=False)
+        if (id % 2 == 0) == self._initiator:  # it was the peer's own
+            self._rates.reset(trio.current_time())
 
     def _on_received(self, event: Received) -> None:
         stream = self._streams.get(event.stream)
-        if stream is None:
-            return
-        if stream.closed:
-            self.reset(stream)
-        elif not stream.deliver(event.data):
+        if stream is not None and (stream.closed or not stream.deliver(event.data)):
             self.reset(stream)
             stream.break_off("too much is received and not read", keep=False)
 
     def _on_opened(self, id: int) -> None:
+        may_open = self._rates.may_open(trio.current_time())
         if not self._machine.is_open(id):  # reset in the same breath
             return
         stream = MuxStream(self, id)
         self._streams[id] = stream
-        self._raise_first_window(stream)
-        if self._ended:
-            self.reset(stream)
+        self._windows.first(stream)
+        if self._ended or not may_open:
+            stream.abort("the peer opens too many streams")
         elif self._on_stream is not None:
             self._on_stream(stream)
         else:

@@ -22,6 +22,8 @@ class MuxerLimits:
     ping_timeout: float = 30.0
     stall_timeout: float = 900.0  # no byte either way, of a peer that may be reading what it was sent
     close_timeout: float = 1.0
+    opens: tuple[float, float] = (2048, 256)  # streams that the peer may open: at once, and a second
+    resets: tuple[float, float] = (512, 64)  # streams that it may reset
     linger: float = 10.0  # a stream closed by us, which the peer does not finish
 
 

@@ -297,7 +297,6 @@ class Switch(Network):
             "bytes": {"in": bytes_in, "out": bytes_out},
             "connections": len(self._table),
             "congestion": dict(Counter(connection.congestion for connection in self._table)),
-            "congestion": dict(Counter(connection.congestion for connection in self._table)),
             "half_open": len(self._half_open),
             "refused": {
                 "half_open": self._half_open.dropped,
