@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from p2pshare.net.api import Network
-from p2pshare.net.parts import DEFAULT_LIMITS, Identity, Limits, Remembered
+from p2pshare.net.parts import DEFAULT_LIMITS, Identity, Limits, Remembered, limits_from
 
 
 @asynccontextmanager
@@ -49,4 +49,4 @@ async def open_network(
         yield network
 
 
-__all__ = ["Identity", "Limits", "Remembered", "open_network"]
+__all__ = ["Identity", "Limits", "Remembered", "limits_from", "open_network"]

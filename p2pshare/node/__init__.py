@@ -22,7 +22,7 @@ from p2pshare.fetch import FetchParts
 from p2pshare.identity import Identity
 from p2pshare.index import CatalogueTier, IndexServer, PeerTier
 from p2pshare.jobs import JobManager
-from p2pshare.net import open_network
+from p2pshare.net import limits_from, open_network
 from p2pshare.node.announcing import Announcer
 from p2pshare.node.running import RunningNode
 from p2pshare.node.upkeep import keep_up
@@ -47,7 +47,7 @@ async def open_node(
                 bootstrap=config.texts("network.bootstrap"),
                 rendezvous_lan="lan" in config.texts("network.rendezvous"),
                 allow_private_addresses=config.flag("network.allow_private_addresses"),
-                max_connections=config.number("limits.connections"),
+                limits=limits_from(config.values),
                 remembered=store.peers,
             ) as network,
             trio.open_nursery() as nursery,

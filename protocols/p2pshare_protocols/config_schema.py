@@ -198,6 +198,20 @@ KEYS: dict[str, Key] = {
             _number(8, 65536),
         ),
         Key(
+            "limits.connections_per_peer",
+            4,
+            "The most connections with one peer; a newer one takes the place of the longest idle one.",
+            "a whole number from 1 to 64",
+            _number(1, 64),
+        ),
+        Key(
+            "limits.half_open",
+            128,
+            "The most connections of strangers that have not proven yet who they are.",
+            "a whole number from 8 to 4096",
+            _number(8, 4096),
+        ),
+        Key(
             "daemon.autostart",
             True,
             "Whether share, search, fetch and status start the daemon when it is not running.",
