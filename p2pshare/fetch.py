@@ -33,7 +33,7 @@ from p2pshare_protocols.cid import BLAKE3, CID
 from p2pshare_protocols.dagplan import Entry, Leaf
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.link import Link, parse_link
-from p2pshare_protocols.text import safe_filename
+from p2pshare_protocols.text import clean, safe_filename
 
 _FILES_A_TURN: Final = 100  # files put into the catalogue before other tasks get their turn
 _log = logging.getLogger(__name__)
@@ -80,7 +80,10 @@ def check(params: dict[str, Any]) -> Link:
     try:
         link = parse_link(params["link"])
     except RemoteProtocolError as error:
-        raise UsageError(f"this is not a link: {error}") from error
+        raise UsageError(
+            f"{clean(params['link'], limit=200)} is not a link: {error}",
+            hint="A link looks like p2pshare:CID/NAME; a CID, ipfs://CID and /ipfs/CID are taken too.",
+        ) from error
     path = params["path"]
     if not os.path.isabs(path) or "\0" in path:
         raise UsageError(f"{path!r} is not an absolute path")
