@@ -97,6 +97,8 @@ def _check_tree(tree: object) -> None:
         below: list[object] = []
         for node in level:
             if isinstance(node, dict):
+                if not all(isinstance(key, str) for key in node):  # msgpack's may be bytes
+                    raise MalformedMessage("a map's keys must be texts")
                 below.extend(node.values())
             elif isinstance(node, list):
                 below.extend(node)

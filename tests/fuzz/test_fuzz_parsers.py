@@ -25,3 +25,14 @@ def test_the_well_formed_seeds_are_read_by(name: str) -> None:
     """Seeds that a parser refuses would leave most of it untried. (The rest are conversations: some sides refuse.)"""
     for seed in TARGETS[name].seeds:
         TARGETS[name].parse(seed)
+
+
+FOUND = [
+    # Found by coverage-guided fuzzing: keys of bytes beside keys of text, which cannot be sorted.
+    ("control", b"\x82\xa1a\x01\xc4\x01b\x02\x82\xa1a\x01\xc4\x01b\x02"),
+]
+
+
+@pytest.mark.parametrize(("name", "data"), FOUND)
+def test_what_fuzzing_found_stays_mended(name: str, data: bytes) -> None:
+    TARGETS[name].survives(data + b"\0" * (len(data) % 2))
