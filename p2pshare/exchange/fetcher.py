@@ -280,7 +280,7 @@ class Fetcher:
             now = trio.current_time()
             download = self._download
             progress = download.heard if download is not None else len(self._structure.received)
-            waits = not self._swarm.promising() or (download is not None and download.stuck)
+            waits = not self._swarm.promising() or (download if download is not None else self._structure).stuck
             if not waits or progress != heard:
                 useful, heard = now, progress
             self._failure = self._verdict(now - useful) if waits else None
@@ -321,7 +321,7 @@ class Fetcher:
         sources = f"{count} source{'s' if count != 1 else ''}"
         if download is not None and not download.left:
             return
-        if count and download is None:
+        if count and download is None and not self._structure.stuck:
             return
         if count and download is not None and not download.stuck:
             self._report.reason("" if download.active() else f"{sources}, waiting for an answer")

@@ -41,6 +41,7 @@ class Structure:
         self._swarm = swarm
         self._store = store
         self._reason = reason
+        self.stuck = False  # every source that is here was asked in vain; false again when a new one is asked
         self.marks: dict[str, Mark] = {}  # source -> why it did not send a block
         self.received: Counter[str] = Counter()  # bytes by source
         self._unkept: list[tuple[bytes, bytes]] = []
@@ -51,19 +52,27 @@ class Structure:
         Raises RemoteError when the DAG itself is malformed or over our bounds: no source can mend that.
         """
         useless: set[str] = set()
+        asked: set[str] = set()  # in earlier rounds
         while True:
             self._feed_own(walk)
             if not walk.wanted(1):
+                self.stuck = False
                 return
             changed = self._swarm.changed
             source = self._choose(useless)
             if source is None:
+                self.stuck = bool(useless)
                 self._need()
                 with trio.move_on_after(AGAIN) as waited:
                     await changed.wait()
                 if waited.cancelled_caught:
+                    asked |= useless
                     useless.clear()
-            elif not await self._ask(source, walk):
+                continue
+            self.stuck = self.stuck and source.name in asked
+            if await self._ask(source, walk):
+                self.stuck = False
+            else:
                 useless.add(source.name)
 
     def _choose(self, useless: set[str]) -> Source | None:
@@ -124,19 +133,24 @@ class Structure:
         if own is not None and cid.matches(own):
             return own
         useless: set[str] = set()
+        asked: set[str] = set()  # in earlier rounds
         while True:
             changed = self._swarm.changed
             source = self._choose(useless)
             if source is None:
+                self.stuck = bool(useless)
                 self._need()
                 with trio.move_on_after(AGAIN) as waited:
                     await changed.wait()
                 if waited.cancelled_caught:
+                    asked |= useless
                     useless.clear()
                 continue
+            self.stuck = self.stuck and source.name in asked
             useless.add(source.name)
             block = await self._ask_block(source, cid)
             if block is not None:
+                self.stuck = False
                 if cid.codec == DAG_PB:
                     self._keep(cid, block)
                     self._flush()
