@@ -11,6 +11,7 @@ FIGURES = {
     "small-files": "bench.small_files",
     "start": "bench.start",
     "dht": "bench.dht",
+    "dht-store": "bench.dht_store",
 }
 
 

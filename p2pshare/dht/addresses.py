@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from p2pshare.net.api import Network
-from p2pshare_protocols import multiaddr
+from p2pshare_protocols import kad_keys, multiaddr
 
 MAX_ADDRESSES = 16
 
@@ -25,6 +25,12 @@ class Addresses:
             return False
         address = self.seen_at(peer_id)
         return address is not None and multiaddr.is_private(address)
+
+    def subnets(self, peer_id: str) -> frozenset[str]:
+        """Where a peer is, for bounds: its IPv4 /24 or IPv6 /56; none on a private network that is allowed."""
+        address = self.seen_at(peer_id)
+        seen = () if address is None else (address,)
+        return kad_keys.subnets(seen, private_exempt=self._allow_private)
 
     def usable(self, addresses: Iterable[str], *, private: bool) -> tuple[str, ...]:
         """Each once, at most 16, private ones only with `private`."""

@@ -89,7 +89,8 @@ class Server:
         private = self._addresses.shares_network(asker)
         for peer in message.providers:
             if peer.peer_id == asker:
-                self._records.add(message.key, asker, self._addresses.usable(peer.addresses, private=private))
+                usable = self._addresses.usable(peer.addresses, private=private)
+                self._records.add(message.key, asker, usable, subnets=self._addresses.subnets(asker))
                 return
 
     def _closer(self, asker: str, message: Message, private: bool) -> tuple[Peer, ...]:

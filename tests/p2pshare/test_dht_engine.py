@@ -17,6 +17,7 @@ from p2pshare.dht.engine import OURS
 from p2pshare.dht.records import LIFE, REPUBLISH
 from p2pshare.net.api import Stream
 from p2pshare.store import Store, open_store
+from p2pshare.store.providers import Bounds
 from p2pshare_protocols import kad_messages, peerid, varint
 from p2pshare_protocols.cid import CID, RAW
 from p2pshare_protocols.kad_messages import Kind, Message, Peer
@@ -387,10 +388,9 @@ def claim(net: FakeNetwork, cid: CID) -> bytes:
     return kad_messages.frame(Message(Kind.ADD_PROVIDER, key=cid.multihash, providers=(own,)))
 
 
-async def test_caps_of_a_key(world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pshare.dht.records.PER_KEY", 3)
-    monkeypatch.setattr("p2pshare.dht.records.PER_PEER", 5)
+async def test_caps_of_a_key(world: World, autojump_clock: MockClock) -> None:
     server, _, store = await world.node()
+    store.providers.bounds = Bounds(key=3, peer=5)
     strangers = [world.board.node() for _ in range(5)]
     for _ in range(2):
         for net in strangers:
