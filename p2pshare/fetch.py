@@ -35,7 +35,7 @@ from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.link import Link, parse_link
 from p2pshare_protocols.text import clean, safe_filename
 
-_FILES_A_TURN: Final = 100  # files put into the catalogue before other tasks get their turn
+_FILES_A_TURN: Final = 500  # files put into the catalogue before other tasks get their turn
 _log = logging.getLogger(__name__)
 
 

@@ -19,6 +19,8 @@ from p2pshare_protocols.dagplan import Entry
 from p2pshare_protocols.text import clean, safe_filename
 
 _PREALLOCATED: Final = 1 << 20  # bytes; smaller files get their room as they are written
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_REWRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _HINTS: Final[dict[type[LocalError], str]] = {
     Exists: "--overwrite replaces it, -o chooses another name",
@@ -66,8 +68,11 @@ class Destination:
         self._dirty: set[int] = set()
         self._made: set[int] = set()
         self._making = threading.Lock()
+        self._dirtying = threading.Lock()
         self._finished = False
         directory, self._name = os.path.split(path)
+        self._directory = os.path.join(directory, "")
+        self._status: dict[int, tuple[int, int, int]] = {}  # size, inode, mtime of files written in one go
         with _mapped(f"write {path}"), contextlib.ExitStack() as undo:
             self._parent = os.open(directory or ".", _DIRECTORY)
             undo.callback(os.close, self._parent)
@@ -112,14 +117,18 @@ class Destination:
 
     def path_of(self, index: int) -> str:
         """The absolute path of an entry: below NAME.part, and after `finish` below NAME."""
-        base = os.path.join(os.path.dirname(self.path), self._name if self._finished else self._part)
-        return base if self._single else os.path.join(base, *self._paths[index])
+        base = self._directory + (self._name if self._finished else self._part)
+        return base if self._single else "/".join((base, *self._paths[index]))
 
     def source_file(self, index: int) -> SourceFile:
         """A file as the catalogue refers to it, as it is now."""
-        with _mapped(f"read {self.path_of(index)}"):
-            status = os.stat(self.path_of(index), follow_symlinks=False)
-        return SourceFile(self.path_of(index), status.st_size, status.st_ino, status.st_mtime_ns)
+        path = self.path_of(index)
+        known = self._status.get(index)
+        if known is not None:
+            return SourceFile(path, *known)
+        with _mapped(f"read {path}"):
+            status = os.stat(path, follow_symlinks=False)
+        return SourceFile(path, status.st_size, status.st_ino, status.st_mtime_ns)
 
     def write(self, index: int, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write file bytes that were verified. The file is made on the first call; b"" makes an empty one."""
@@ -130,7 +139,42 @@ class Destination:
                 done = 0
                 while done < len(data):
                     done += os.pwrite(descriptor, memoryview(data)[done:], offset + done)
-            self._dirty.add(index)
+            with self._dirtying:
+                self._dirty.add(index)
+
+    def write_whole(self, files: Sequence[tuple[int, memoryview]]) -> None:
+        """Make and write small files, each all of its bytes, that were verified; neighbours cost one directory."""
+        with _mapped(f"write {self.path}"), contextlib.ExitStack() as stack:
+            parent: SafePath | None = None
+            directory = -1
+            for index, data in files:
+                path = self._paths[index]
+                if path[:-1] != parent:
+                    stack.close()
+                    parent = path[:-1]
+                    self._tree.make_directories(parent)
+                    directory = stack.enter_context(self._tree.opened(parent))
+                self._write_one(index, path[-1], directory, data)
+        with self._dirtying:
+            self._dirty.update(index for index, _ in files)
+
+    def _write_one(self, index: int, name: str, directory: int, data: memoryview) -> None:
+        with self._making:
+            there = index in self._made
+            self._made.add(index)
+        descriptor = os.open(name, _REWRITE if there or self._resumed else _CREATE, 0o666, dir_fd=directory)
+        try:
+            if (there or self._resumed) and not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise FileExistsError(17, "it is not a file", name)
+            done = 0
+            while done < len(data):
+                done += os.pwrite(descriptor, data[done:], done)
+            status = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        entry = self._entries[index]
+        if entry.mtime is None and entry.mode is None:
+            self._status[index] = (status.st_size, status.st_ino, status.st_mtime_ns)
 
     def read(self, index: int, offset: int, length: int) -> bytes:
         """Bytes written before; shorter at the end of the file, empty when it is not there."""
@@ -143,7 +187,8 @@ class Destination:
 
     def sync(self) -> None:
         """Make everything written so far durable: before anything is recorded that relies on it."""
-        dirty, self._dirty = self._dirty, set()
+        with self._dirtying:
+            dirty, self._dirty = self._dirty, set()
         try:
             with _mapped(f"write {self.path}"), contextlib.ExitStack() as stack:
                 if len(dirty) > 16:
@@ -151,7 +196,8 @@ class Destination:
                 else:
                     sync_all([stack.enter_context(self._borrow(index)) for index in dirty], self._tree.root)
         except BaseException:
-            self._dirty |= dirty
+            with self._dirtying:
+                self._dirty |= dirty
             raise
 
     def finish(self) -> str:

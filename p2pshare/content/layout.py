@@ -30,7 +30,16 @@ def lay_out(paths: Sequence[RawPath], *, fold: bool) -> list[SafePath]:
         parent: dict(zip(siblings, unique_names(siblings, fold=fold), strict=True))
         for parent, siblings in children.items()
     }
-    return [tuple(names[path[:i]][component] for i, component in enumerate(path)) for path in paths]
+    safe: dict[RawPath, SafePath] = {(): ()}
+
+    def place(path: RawPath) -> SafePath:
+        found = safe.get(path)
+        if found is None:
+            above = path[:-1]
+            found = safe[path] = (*place(above), names[above][path[-1]])
+        return found
+
+    return [place(path) for path in paths]
 
 
 def link_stays_inside(path: RawPath, target: bytes) -> bool:

@@ -25,6 +25,7 @@ class Layout:
     sizes: array[int] = field(default_factory=lambda: array("L"))
     starts: array[int] = field(default_factory=lambda: array("L", [0]))
     piece_sizes: list[int] = field(default_factory=list)
+    wholes: list[int] = field(default_factory=list)  # bytes of each entry
 
     @property
     def pieces(self) -> int:
@@ -36,6 +37,14 @@ class Layout:
 
     def leaves(self, piece: int) -> range:
         return range(self.starts[piece], self.starts[piece + 1])
+
+    def is_whole(self, leaf: int) -> bool:
+        """Whether a leaf is all there is of its file, apart from what stands in inner nodes."""
+        file = self.files[leaf]
+        beside = (leaf and self.files[leaf - 1] == file) or (
+            leaf + 1 < len(self.files) and self.files[leaf + 1] == file
+        )
+        return not beside and not self.offsets[leaf] and self.wholes[file] == self.sizes[leaf]
 
     def pieces_of(self, leaves: Bitmap) -> Bitmap:
         """Which pieces a holder of these leaves has all of."""
@@ -50,7 +59,7 @@ class Layout:
 
 def lay_out(entries: Sequence[Entry]) -> Layout:
     """Every leaf's size must be known; empty ones need no fetching. Raises RemoteProtocolError."""
-    layout = Layout()
+    layout = Layout(wholes=[entry.size or 0 for entry in entries])
     size = 0
     for number, entry in enumerate(entries):
         for leaf in entry.segments:

@@ -13,6 +13,7 @@ from p2pshare.content.destination import Destination
 from p2pshare.exchange.layout import Layout
 from p2pshare_protocols.cid import CID
 
+SMALL: Final = 64 << 10  # bytes of a file that is made, written and closed in one go
 _SHA256_RAW: Final = b"\x01\x55\x12\x20"
 
 
@@ -31,14 +32,20 @@ class Target:
         Raises LocalError when the disk fails.
         """
         layout = self._layout
+        small: list[tuple[int, memoryview]] = []
         for leaf, data in leaves:
             if len(data) != layout.sizes[leaf] or not matches(layout.cids[leaf], data):
+                self._destination.write_whole(small)
                 return leaf
             file = layout.files[leaf]
+            if len(data) <= SMALL and layout.is_whole(leaf):
+                small.append((file, data))
+                continue
             # The first write makes the file, and two threads may come to it at one time.
             with nullcontext() if file in self._made else self._making:
                 self._destination.write(file, layout.offsets[leaf], data)
                 self._made.add(file)
+        self._destination.write_whole(small)
         return None
 
     def sync(self) -> None:
