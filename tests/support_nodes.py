@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -13,6 +15,15 @@ from pathlib import Path
 from typing import Any
 
 LIMIT = 240  # seconds that any one command may take before the test gives up
+CAPBSET_DROP = 24  # prctl(2)
+READ_ANYTHING = (1, 2)  # capabilities(7): CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+
+
+def be_bound_by_modes() -> None:
+    """In a child that is about to exec: file modes hold for it, also when the tests run as root."""
+    if os.geteuid() == 0:
+        for capability in READ_ANYTHING:
+            ctypes.CDLL(None).prctl(CAPBSET_DROP, capability, 0, 0, 0)
 
 
 class Ended(AssertionError):
@@ -20,10 +31,14 @@ class Ended(AssertionError):
 
 
 class RealNode:
-    """One home with its daemon process. All ports are free ones, only loopback is used."""
+    """One home with its daemon process. All ports are free ones, only loopback is used.
 
-    def __init__(self, home: Path, settings: Sequence[str] = ()) -> None:
+    `modes_hold`: the command, and a daemon that it starts, cannot read what file modes forbid, even as root.
+    """
+
+    def __init__(self, home: Path, settings: Sequence[str] = (), *, modes_hold: bool = False) -> None:
         self.home = home
+        self._before = be_bound_by_modes if modes_hold else None
         self.settings = [
             'network.listen=["/ip4/127.0.0.1/tcp/0"]',
             "network.rendezvous=[]",
@@ -40,7 +55,14 @@ class RealNode:
         command = [sys.executable, "-m", "p2pshare_cli", *words]
         cwd = options.pop("cwd", self.home.parent)
         done = subprocess.run(
-            command, check=False, env=self.environment, capture_output=True, timeout=LIMIT, cwd=cwd, **options
+            command,
+            check=False,
+            env=self.environment,
+            capture_output=True,
+            timeout=LIMIT,
+            cwd=cwd,
+            preexec_fn=self._before,
+            **options,
         )
         if check and done.returncode != 0:
             said = done.stdout[-2000:].decode("utf-8", "replace") + done.stderr[-2000:].decode("utf-8", "replace")
@@ -51,6 +73,14 @@ class RealNode:
         """The objects that `p2pshare WORDS --json` prints."""
         done = self.run(*words, "--json", check=check)
         return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+
+    def fails(self, code: int, *words: str, **options: Any) -> str:
+        """What `p2pshare WORDS` says on standard error when it ends with `code`, as it must."""
+        done = self.run(*words, check=False, **options)
+        said = done.stderr.decode("utf-8", "replace")
+        if done.returncode != code:
+            raise Ended(f"p2pshare {' '.join(words)} ended with {done.returncode}, not {code}:\n{said}")
+        return said
 
     def start(self, *settings: str) -> None:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -70,8 +100,6 @@ class RealNode:
         descriptor = os.pidfd_open(pid)
         try:
             os.kill(pid, signal.SIGKILL)
-            import select
-
             select.select([descriptor], [], [], LIMIT)
         finally:
             os.close(descriptor)

@@ -98,7 +98,8 @@ class Output:
     def table(self, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]]) -> None:
         """Columns are (title, "<" or ">"); cells are cleaned, and cut to what a terminal has room for."""
         lines = [[title for title, _ in columns], *([clean(cell, limit=4096) for cell in row] for row in rows)]
-        widths = _fitting([max(width(line[i]) for line in lines) for i in range(len(columns))], self.columns)
+        wanted = [max(width(line[i]) for line in lines) for i in range(len(columns))]
+        widths = _fitting(wanted, [side == "<" for _, side in columns], self.columns)
         for number, line in enumerate(lines):
             cells = [pad(cut(cell, widths[i]), widths[i], columns[i][1]) for i, cell in enumerate(line)]
             self.say("  ".join(cells).rstrip(), bold=number == 0)
@@ -170,13 +171,14 @@ def error_columns() -> int:
         return 80
 
 
-def _fitting(widths: list[int], columns: int | None) -> list[int]:
-    """Column widths that fit: what is widest gives way first, down to MIN_COLUMN."""
-    if columns is None:
-        return widths
+def _fitting(widths: list[int], elastic: Sequence[bool], columns: int | None) -> list[int]:
+    """Column widths that fit: of those that hold text, the widest gives way first, down to MIN_COLUMN."""
     widths = list(widths)
-    while sum(widths) + 2 * (len(widths) - 1) > columns and max(widths) > MIN_COLUMN:
-        widths[widths.index(max(widths))] -= 1
+    while columns is not None and sum(widths) + 2 * (len(widths) - 1) > columns:
+        at = max((i for i, gives in enumerate(elastic) if gives), key=widths.__getitem__, default=None)
+        if at is None or widths[at] <= MIN_COLUMN:
+            break
+        widths[at] -= 1
     return widths
 
 

@@ -113,9 +113,8 @@ def _report_share(output: Output, job: int, done: dict[str, Any], *, copied: boo
         if item.get("words"):
             output.say(f"  words  {' '.join(item['words'][:12])}")
         postings = item.get("postings") or {}
-        words = (
-            f" · {postings['stored']} of {postings['asked']} keyword postings stored" if postings.get("asked") else ""
-        )
+        asked, stored = postings.get("asked", 0), postings.get("stored", 0)
+        words = f" · {stored} of {asked} keyword postings stored" if asked else ""
         output.say(f"  found  {_findable(item.get('findable') or {})}{words}")
     for refusal in (done.get("skipped") or [])[:20]:
         output.note(f"  left out  {refusal.get('path')}: {refusal.get('reason')}")
