@@ -7,6 +7,9 @@ import sys
 
 # name -> module; each has `main(arguments) -> int` and says in its docstring what it measures against what.
 FIGURES = {
+    "session": "bench.session",
+    "dial": "bench.dial",
+    "paths": "bench.paths",
     "transfer": "bench.transfer",
     "small-files": "bench.small_files",
     "start": "bench.start",

@@ -26,7 +26,8 @@ from p2pshare_protocols.cid import BLAKE3, CID, RAW, SHA2_256
 FLUSH_ROWS: Final = 512  # chunks, and
 FLUSH_BLOCKS: Final = 4 << 20  # bytes of blocks, in one transaction
 NAMES_A_TRANSACTION: Final = 2000
-_KNOWN_A_TURN: Final = 200  # files looked up before other tasks get their turn
+MAX_KNOWN: Final = 100_000  # files of a tree that are looked up in one go, and kept in memory meanwhile
+_KNOWN_A_TURN: Final = 1000  # files looked up before other tasks get their turn
 _RELEASED_A_TURN: Final = 2000
 
 Chunk = tuple[bytes, int, int]
@@ -123,12 +124,16 @@ class Publisher:
         self._drop_leftovers(scan)
         fresh: list[FoundFile] = []
         root = scan.root.path if scan.files and scan.root is not scan.files[0] else os.path.dirname(scan.root.path)
-        if not self._store.references.under(root, 1):
+        known = self._store.references.known_under(root, MAX_KNOWN)
+        if not known:
             return list(scan.files)
+        look_up = self._store.references.known if len(known) == MAX_KNOWN else known.get
         files = iter(scan.files)
         while batch := list(islice(files, _KNOWN_A_TURN)):
             with self._store.relaxed():
-                fresh += [file for file in batch if not self._is_known(file)]
+                reused: list[int] = []
+                fresh += [file for file in batch if not self._is_known(file, look_up(file.path), reused)]
+                self._store.references.attach_many(self._owner, reused)
             self._report(self._done, self._total)
             await trio.lowlevel.checkpoint()
         return fresh
@@ -141,8 +146,7 @@ class Publisher:
                 self.discard()
                 return
 
-    def _is_known(self, file: FoundFile) -> bool:
-        known = self._store.references.known(file.path)
+    def _is_known(self, file: FoundFile, known: tuple[SourceFile, bytes] | None, reused: list[int]) -> bool:
         if known is None or Identity(known[0].size, known[0].inode, known[0].mtime_ns) != file.identity:
             return False
         root = CID.from_binary(known[1])
@@ -152,7 +156,7 @@ class Publisher:
             file.cid, file.tsize = root, file.identity.size
         elif not self._rebuild(file, known[0].id, root):
             return False
-        self._store.references.attach(self._owner, known[0].id)
+        reused.append(known[0].id)
         self._done += file.identity.size
         return True
 

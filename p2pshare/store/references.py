@@ -239,6 +239,23 @@ class References:
         )
         return [_source_file(row) for row in rows]
 
+    def known_under(self, directory: str, limit: int = 100_000) -> dict[str, tuple[SourceFile, bytes]]:
+        """What `known` says of every file at or below a directory, by path: one statement for a whole tree."""
+        prefix = path_to_blob(directory.rstrip("/"))
+        rows = self._db.all(
+            _FILE
+            + " WHERE (d.path = ?1 OR (d.path > ?2 AND d.path < ?3)) AND f.root NOTNULL AND f.state = 'ok' LIMIT ?4",
+            (prefix, prefix + b"/", prefix + b"0", limit),
+        )
+        found = map(_source_file, rows)
+        return {file.path: (file, row[7]) for file, row in zip(found, rows, strict=True)}
+
+    def attach_many(self, item_id: int, file_ids: Iterable[int]) -> None:
+        """`attach` for many files."""
+        self._db.executemany(
+            "INSERT OR IGNORE INTO item_files VALUES (?, ?)", ((item_id, file_id) for file_id in file_ids)
+        )
+
     def release(self, item_id: int, limit: int) -> int:
         """Take up to `limit` chunk rows or files of an item away; returns how many rows went. 0: nothing is left.
 
