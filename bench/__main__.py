@@ -11,6 +11,7 @@ FIGURES = {
     "dial": "bench.dial",
     "paths": "bench.paths",
     "transfer": "bench.transfer",
+    "limit": "bench.limit",
     "small-files": "bench.small_files",
     "start": "bench.start",
     "dht": "bench.dht",

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.limit import limit_run
 from bench.support import MIB, PeerProcess, cpu_seconds, median, options, peer_python, report, workspace, write_file
 from p2pshare_cli.client import Client
 from tests.support_nodes import RealNode, bootstrap, running
@@ -22,13 +23,36 @@ def main(arguments: Sequence[str]) -> int:
     python = peer_python("libtorrent", "libtorrent==2.1.1")
     ours: list[dict[str, float]] = []
     theirs: list[dict[str, float]] = []
+    limits: list[dict[str, float]] = []
     with workspace() as base:
         for run in range(given.runs):
             source = write_file(base / f"source-{run}.bin", f"run {run}", given.size * MIB)
             ours.append(p2pshare_run(base / f"ours-{run}", source))
             theirs.append(libtorrent_run(base / f"theirs-{run}", source, python))
+            limits.append(limit_run(source, base / "limit.bin"))
+            (base / "limit.bin").unlink()
             source.unlink()
-    return report(f"transfer of {given.size} MiB", **compare(ours, theirs), runs=given.runs)
+    figures = {
+        **compare(ours, theirs),
+        "cpu_seconds_a_gb": {
+            name: median([cpu(one) * 1e9 / (given.size * MIB) for one in runs])
+            for name, runs in (("p2pshare", ours), ("libtorrent", theirs), ("limit", limits))
+        },
+        "limit": {key: median([one[key] for one in limits]) for key in limits[0]},
+        "of_the_limit": {
+            "fetch_seconds": median(
+                [x["fetch_seconds"] / o["fetch_seconds"] for x, o in zip(limits, ours, strict=True)]
+            ),
+            "cpu_seconds": median([cpu(x) / cpu(o) for x, o in zip(limits, ours, strict=True)]),
+        },
+        "asked": {"times_faster.fetch_seconds": 2.5, "of_the_limit.fetch_seconds": 0.75},
+    }
+    return report(f"transfer of {given.size} MiB", **figures, runs=given.runs)
+
+
+def cpu(run: dict[str, float]) -> float:
+    """CPU seconds of both sides of a fetch."""
+    return run["source_cpu_seconds"] + run["fetcher_cpu_seconds"]
 
 
 def compare(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> dict[str, Any]:
