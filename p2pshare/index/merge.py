@@ -57,7 +57,8 @@ class Merge:
         if result is None:
             result = _Result(hit.row, hit.tier, rank(self._query, hit.row.record()), elapsed)
         before = (len(result.holders), result.row.publisher)
-        result.holders.add(hit.holder)
+        if hit.holder:
+            result.holders.add(hit.holder)
         if not result.row.publisher and hit.row.publisher:
             result.row = replace(result.row, publisher=hit.row.publisher)
         if known is not None:
@@ -128,5 +129,7 @@ def _why(result: _Result) -> str:
         where = "in your own catalogue" + (f", {count} sources" if count > 1 else "")
     else:
         sources = "1 source" if count == 1 else f"{count} sources"
+        if not count:
+            return f"{result.rank.why} · published, but no source is up now"
         where = f"{sources} answered in {max(1, round(result.elapsed * 1000))} ms"
     return f"{result.rank.why} · {where}"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import Any, Final
 
 import trio
 
 from p2pshare.errors import RemoteError
+from p2pshare.index.keeping import Keeper
 from p2pshare.index.limits import Allowance
 from p2pshare.index.rows import rows_of
 from p2pshare.net.api import Network, Stream
 from p2pshare.store import Store
+from p2pshare_protocols import index_postings as wire
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.index_messages import (
     LENGTH,
@@ -26,19 +28,27 @@ from p2pshare_protocols.index_messages import (
 
 _AT_ONCE: Final = 16  # answers under way; an answer holds at most 256 KiB
 _REQUEST_TIME: Final = 10.0  # seconds for the request to arrive
+_REQUESTS: Final = 256  # on one stream
 _ANSWER_TIME: Final = 30.0  # seconds for the answer to be taken
 
 logger = logging.getLogger(__name__)
 
 
 class IndexServer:
-    """Answers from now on as long as the network lives. Only items shared with `--index` and unchanged are told."""
+    """Answers from now on as long as the network lives. Only items shared with `--index` and unchanged are told.
 
-    def __init__(self, net: Network, store: Store, *, allowance: Allowance | None = None) -> None:
+    With a `keeper` it also keeps postings of others and finds among them.
+    """
+
+    def __init__(
+        self, net: Network, store: Store, *, allowance: Allowance | None = None, keeper: Keeper | None = None
+    ) -> None:
+        self._keeper = keeper
         self._peer_id = net.peer_id
         self._store = store
         self._allowance = Allowance(trio.current_time()) if allowance is None else allowance
         self._under_way = 0
+        self._placing: set[str] = set()
         net.handle(PROTOCOL, self.serve)
 
     async def serve(self, stream: Stream) -> None:
@@ -57,16 +67,44 @@ class IndexServer:
 
     async def _answer(self, stream: Stream) -> None:
         try:
-            with trio.fail_after(_REQUEST_TIME):
-                length = frame_length(await stream.receive_exactly(LENGTH), MAX_REQUEST)
-                body = await stream.receive_exactly(length)
-            answer = self._look_up(stream.peer_id, body)
-            with trio.fail_after(_ANSWER_TIME):
-                await stream.send_all(answer)
+            body = await self._read(stream, wire.MAX_FRAME if self._keeper is not None else MAX_REQUEST)
+            if self._keeper is not None and "op" in (message := wire.unpack(body)):
+                await self._keep(stream, self._keeper, message)
+                return
+            await self._send(stream, self._look_up(stream.peer_id, body))
         except trio.TooSlowError:
             raise RemoteError("the peer is too slow to ask or to take the answer", kind="timeout") from None
         except RemoteProtocolError as error:
             raise RemoteError(f"the peer's question is not understood: {error}", kind="failed") from None
+
+    async def _keep(self, stream: Stream, keeper: Keeper, message: dict[str, Any]) -> None:
+        """Requests about postings, one after the other until the peer ends. Who places has one stream at a time."""
+        places = message["op"] != "find"
+        if places:
+            if stream.peer_id in self._placing or len(self._placing) >= _AT_ONCE:
+                raise RemoteError("there is no room for another who places postings", kind="failed")
+            self._placing.add(stream.peer_id)
+            self._under_way -= 1  # it may take long, and must not keep those away who ask
+        try:
+            for _ in range(_REQUESTS if places else 1):
+                await self._send(stream, await keeper.answer(stream, wire.read_request(message)))
+                if places:
+                    message = wire.unpack(await self._read(stream, wire.MAX_FRAME))
+        except trio.BrokenResourceError:
+            return
+        finally:
+            if places:
+                self._placing.discard(stream.peer_id)
+                self._under_way += 1
+
+    async def _read(self, stream: Stream, most: int) -> bytes:
+        with trio.fail_after(_REQUEST_TIME):
+            length = frame_length(await stream.receive_exactly(LENGTH), most)
+            return await stream.receive_exactly(length)
+
+    async def _send(self, stream: Stream, answer: bytes) -> None:
+        with trio.fail_after(_ANSWER_TIME):
+            await stream.send_all(answer)
 
     def _look_up(self, peer_id: str, body: bytes) -> bytes:
         """All frames of the answer to the request `body`. The time it takes is on `peer_id`'s account."""

@@ -1,4 +1,4 @@
-"""The places to ask: the own catalogue and the connected peers. The DHT becomes a third one in a later issue."""
+"""The places to ask: the own catalogue and the connected peers. The DHT, a third one, is in `dht_tier`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Question(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """One row that matches, and the peer that says it holds it."""
+    """One row that matches, and the peer that says it holds it; "" when a publisher says that it exists."""
 
     row: Row
     holder: str
@@ -46,7 +46,7 @@ class Answers:
     complete: bool = True
 
     async def tell(self, row: Row, holder: str) -> None:
-        """Waits while the searcher is slow."""
+        """A row, and who holds it ("" while that is not known). Waits while the searcher is slow."""
         await self.hits.send(Hit(row, holder, self.tier))
 
 

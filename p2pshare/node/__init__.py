@@ -20,10 +20,10 @@ from p2pshare.dht import open_dht
 from p2pshare.exchange.server import ExchangeServer
 from p2pshare.fetch import FetchParts
 from p2pshare.identity import Identity
-from p2pshare.index import CatalogueTier, IndexServer, PeerTier
 from p2pshare.jobs import JobManager
 from p2pshare.net import limits_from, open_network
 from p2pshare.node.announcing import Announcer
+from p2pshare.node.indexing import open_index
 from p2pshare.node.running import RunningNode
 from p2pshare.node.upkeep import keep_up
 from p2pshare.store import open_store
@@ -66,7 +66,6 @@ async def open_node(
                 announcer.attach(dht, nursery)
                 with closing(BlockReader(store, wall_clock=wall_clock)) as reader:
                     exchange = ExchangeServer(network, reader, store, upload_rate=config.number("limits.upload"))
-                    IndexServer(network, store)
                     parts = FetchParts(
                         network=network,
                         store=store,
@@ -78,19 +77,23 @@ async def open_node(
                         wall_clock=wall_clock,
                         download_rate=config.number("limits.download"),
                     )
-                    async with JobManager(store) as jobs:
+                    async with (
+                        open_index(config, store, network, dht, places, wall_clock=wall_clock) as index,
+                        JobManager(store) as jobs,
+                    ):
                         node = RunningNode(
                             store=store,
                             network=network,
                             dht=dht,
                             reader=reader,
                             jobs=jobs,
-                            tiers=[CatalogueTier(store, network.peer_id), PeerTier(network)],
+                            tiers=index.tiers,
                             wall_clock=wall_clock,
+                            withdrawn=index.wake,
                         )
                         jobs.register(
                             "share",
-                            functools.partial(node.run_share, announcer.provide),
+                            functools.partial(node.run_share, announcer.provide, index.post),
                             limit=SHARES_AT_ONCE,
                             discard=functools.partial(publish.discard, store),
                         )

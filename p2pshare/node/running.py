@@ -16,7 +16,7 @@ from p2pshare.exchange.look import Seen, look
 from p2pshare.jobs import JobHandle, JobManager, as_dict, describe
 from p2pshare.net.api import Network
 from p2pshare.node import views
-from p2pshare.publish import Announce, ShareOptions
+from p2pshare.publish import Announce, Post, ShareOptions
 from p2pshare.store import Item, Job, Store
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.link import Link, parse_link
@@ -41,7 +41,9 @@ class RunningNode:
         jobs: JobManager,
         tiers: Sequence[search.Tier],
         wall_clock: Callable[[], float],
+        withdrawn: Callable[[], None] = lambda: None,
     ) -> None:
+        self._withdrawn = withdrawn
         self._store = store
         self._network = network
         self._dht = dht
@@ -68,10 +70,12 @@ class RunningNode:
         name = options.name or os.path.basename(options.paths[0].rstrip("/"))
         return {"job": self._jobs.start("share", options.to_params(), name).id}
 
-    async def run_share(self, announce: Announce, job: JobHandle) -> Answer:
+    async def run_share(self, announce: Announce, post: Post | None, job: JobHandle) -> Answer:
         """The runner of share jobs."""
         options = ShareOptions.from_params(job.params)
-        return await publish.share(store=self._store, options=options, job=job, announce=announce, wall_clock=self._now)
+        return await publish.share(
+            store=self._store, options=options, job=job, announce=announce, post=post, wall_clock=self._now
+        )
 
     async def shares_list(self) -> Answer:
         shown = []
@@ -96,6 +100,7 @@ class RunningNode:
                 await trio.lowlevel.checkpoint()
             publish.discard_copy(self._store, item)
             self._store.events.append("shares", {"event": "unshared", "cid": str(item.cid), "name": item.name})
+        self._withdrawn()
         return {"removed": len(items)}
 
     def _items_of(self, target: str) -> list[Item]:

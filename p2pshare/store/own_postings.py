@@ -88,6 +88,10 @@ class OwnPostings:
             self._db.execute("INSERT INTO own_postings (term, record) VALUES (?, ?)", (plain(term), cursor.lastrowid))
             self._db.execute("INSERT OR IGNORE INTO own_terms VALUES (?, ?, '[]', ?)", (plain(term), place, NEVER))
 
+    def has(self, item: int) -> bool:
+        """Whether all records of an item are in."""
+        return self._db.first("SELECT 1 FROM own_items WHERE item = ?", (item,)) is not None
+
     def added(self, item: int, cid: bytes) -> None:
         self._db.execute("INSERT OR REPLACE INTO own_items VALUES (?, ?)", (item, cid))
 
@@ -129,6 +133,14 @@ class OwnPostings:
         some = "SELECT term FROM own_terms WHERE due <= ? LIMIT ?"
         sql = f"SELECT term FROM own_terms WHERE term IN ({some}) ORDER BY place"
         return [row[0] for row in self._db.all(sql, (now, limit))]
+
+    def waiting_of(self, item: int, limit: int) -> list[str]:
+        """Terms of one item that are not placed yet, in the order of their keys."""
+        some = (
+            "SELECT p.term FROM own_records r JOIN own_postings p ON p.record = r.id WHERE r.item = ? AND p.placed = 0"
+        )
+        sql = f"SELECT term FROM own_terms WHERE term IN ({some} LIMIT ?) ORDER BY place"
+        return [row[0] for row in self._db.all(sql, (item, limit))]
 
     def nodes_of(self, term: str) -> tuple[str, ...]:
         row = self._db.first("SELECT nodes FROM own_terms WHERE term = ?", (plain(term),))

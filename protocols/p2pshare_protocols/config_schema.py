@@ -182,6 +182,27 @@ KEYS: dict[str, Key] = {
             _choice("auto", "client", "server"),
         ),
         Key(
+            "index.publish",
+            True,
+            "Place the words of what is shared in the network, so that everybody finds it; a share can be --no-index.",
+            "true or false",
+            _flag,
+        ),
+        Key(
+            "index.serve",
+            True,
+            "Answer searches of others, and keep postings for them while this node is a server of the DHT.",
+            "true or false",
+            _flag,
+        ),
+        Key(
+            "index.files_inside",
+            10_000,
+            "How many files inside one shared directory are placed under their own names.",
+            "a whole number from 0 to 1000000",
+            _number(0, 1_000_000),
+        ),
+        Key(
             "storage.quota",
             0,
             "The most bytes of content kept as copies; files shared in place do not count.",

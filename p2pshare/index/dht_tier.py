@@ -1,0 +1,231 @@
+"""The DHT as a place to ask: nodes that keep the postings of the query's rarest term filter the whole query.
+
+Nothing that they say is believed: every record's signature is checked, and its own words must match.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from p2pshare.dht.api import DHT, Provider
+from p2pshare.errors import P2PShareError
+from p2pshare.index.keeping import Keeper, terms_of
+from p2pshare.index.lines import open_line
+from p2pshare.index.probe import Probe
+from p2pshare.index.regions import REPLICAS, Regions
+from p2pshare.index.tiers import Answers, Question, TierName
+from p2pshare.net.api import Network
+from p2pshare_protocols import index_postings as wire
+from p2pshare_protocols import item_record, multiaddr
+from p2pshare_protocols.errors import RemoteProtocolError
+from p2pshare_protocols.index_messages import Row
+from p2pshare_protocols.item_record import ItemRecord, Signed
+from p2pshare_protocols.postings_room import subnets
+from p2pshare_protocols.query import Query
+from p2pshare_protocols.query_rank import rank
+
+FIRST: Final = 3  # nodes asked of the 8, drawn at random
+FEW: Final = 20  # records; when fewer came, more nodes are asked
+MORE: Final = 5  # nodes in all then
+ASK_TIME: Final = 3.0  # seconds for one node
+TOGETHER: Final = 0.25  # seconds that the first answer waits for others, so that the newest record is shown
+TIME: Final = 8.0  # seconds for the tier at most
+_ALTERNATIVES: Final = 4  # terms asked for when every one of them may lead to a match
+_COUNTS: Final = 10_000  # terms whose frequency is remembered
+
+
+class Counts:
+    """How often terms are, as answers told; what is not known is taken as rare when it is long."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, int] = OrderedDict()
+
+    def learn(self, counts: dict[str, int], asked: Iterable[str] = ()) -> None:
+        for term, count in {**dict.fromkeys(asked, 0), **counts}.items():
+            self._known[term] = max(count, 0)
+            self._known.move_to_end(term)
+        while len(self._known) > _COUNTS:
+            self._known.popitem(last=False)
+
+    def rarest(self, terms: Iterable[str]) -> str:
+        return min(terms, key=lambda term: (self._known.get(term, 200), -len(term), term.isdigit()))
+
+    def of(self, term: str) -> int | None:
+        return self._known.get(term)
+
+
+@dataclass(slots=True)
+class _Search:
+    """What came so far: the newest record of each thing, and the rows that were told."""
+
+    question: Question
+    newest: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
+    checked: set[Signed] = field(default_factory=set)
+    rows: dict[bytes, Row] = field(default_factory=dict)
+    waiting: list[Row] = field(default_factory=list)
+    cut: bool = False  # an answer left something out
+
+    def take(self, signed: Signed) -> None:
+        """Keep a record that is what it says: canonical, matching, the newest known, signed."""
+        if signed in self.checked:
+            return
+        try:
+            record = item_record.decode(signed.body)
+        except RemoteProtocolError:
+            return
+        if not isinstance(record, ItemRecord) or not signed.holds():
+            return
+        row = record.row(signed.publisher)
+        key = (signed.publisher, record.identity)
+        if self.newest.get(key, -1) >= record.sequence or not self.question.query.matches(row.record()):
+            return
+        self.checked.add(signed)
+        if key in self.newest:
+            self.waiting = [one for one in self.waiting if one.cid != row.cid or one.publisher != row.publisher]
+        self.newest[key] = record.sequence
+        self.waiting.append(row)
+
+
+class DhtTier:
+    """`keeper` is our own store of postings, or None when this node keeps none."""
+
+    name: TierName = "dht"
+
+    def __init__(
+        self,
+        net: Network,
+        dht: DHT,
+        regions: Regions,
+        *,
+        keeper: Keeper | None = None,
+        rng: random.Random | None = None,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self._net = net
+        self._dht = dht
+        self._regions = regions
+        self._keeper = keeper
+        self._rng = rng or random.SystemRandom()
+        self._clock = clock
+        self._probe = Probe(net, dht)
+        self._counts = Counts()
+
+    async def ask(self, question: Question, answers: Answers) -> None:
+        search = _Search(question)
+        with trio.move_on_after(min(TIME, 0.8 * question.timeout)) as scope:
+            await self._ask(search, answers)
+            await self._probe.top(_best(search), answers)
+        answers.complete &= not scope.cancelled_caught and not search.cut
+
+    async def _ask(self, search: _Search, answers: Answers) -> None:
+        terms = self._alternatives(search.question.query)
+        if not terms:
+            search.cut = bool(self._dht.status().get("nodes"))
+            await trio.lowlevel.checkpoint()
+            return
+        for term in terms:
+            await self._ask_term(term, search, answers)
+        if search.cut and len(terms) == 1:
+            rarer = self._counts.rarest(terms_of(search.question.query) or terms)
+            if rarer != terms[0]:
+                search.cut = False
+                await self._ask_term(rarer, search, answers)
+
+    def _alternatives(self, query: Query) -> list[str]:
+        """The terms to ask for: the rarest that must hold, or all of a group; [] when no word is asked for."""
+        if needed := terms_of(query):
+            return [self._counts.rarest(needed)]
+        groups = [group for group in query.any_of if len(group) <= _ALTERNATIVES]
+        if groups:
+            group = min(groups, key=len)
+            return list(dict.fromkeys(self._counts.rarest(clause.split(" ")) for clause in group))
+        kinds = [kind for kind in query.type if kind != "other"]
+        return kinds if len(kinds) == len(query.type) <= _ALTERNATIVES else []
+
+    async def _ask_term(self, term: str, search: _Search, answers: Answers) -> None:
+        if self._keeper is not None:
+            own, complete = self._keeper.look_up(term, search.question.query, search.question.limit)
+            search.cut |= not complete
+            for signed in own:
+                search.take(signed)
+        nodes = await self._regions.nodes(term, REPLICAS)
+        left = self._drawn(nodes)
+        answered = 0
+        while left:
+            wanted = MORE if len(search.newest) < FEW else FIRST
+            count = min(FIRST if not answered else wanted, MORE) - answered
+            if count <= 0:
+                break
+            wave, left = left[:count], left[count:]
+            answered += await self._wave(term, wave, search, answers)
+        await self._flush(search, answers)
+        answers.nodes += answered
+        search.cut |= bool(nodes) and not answered
+
+    def _drawn(self, nodes: list[Provider]) -> list[Provider]:
+        """All nodes in a random order, but those of a subnet that came before last."""
+        drawn = list(nodes)
+        self._rng.shuffle(drawn)
+        seen: set[str] = set()
+        first: list[Provider] = []
+        later: list[Provider] = []
+        for node in drawn:
+            ip = multiaddr.ip_of(node.addresses[0]) if node.addresses else None
+            small = subnets(str(ip))[0]
+            (later if small and small in seen else first).append(node)
+            seen.add(small)
+        return first + later
+
+    async def _wave(self, term: str, nodes: list[Provider], search: _Search, answers: Answers) -> int:
+        """Ask these nodes side by side; how many answered."""
+        send, receive = trio.open_memory_channel[bool](len(nodes))
+        answered = 0
+        async with trio.open_nursery() as nursery:
+            for node in nodes:
+                nursery.start_soon(self._ask_node, term, node, search, send.clone())
+            send.close()
+            async with receive:
+                together = trio.CancelScope()
+                with together:
+                    async for good in receive:
+                        answered += good
+                        if good:
+                            together.deadline = min(together.deadline, self._clock() + TOGETHER)
+                await self._flush(search, answers)
+                async for good in receive:
+                    answered += good
+                    await self._flush(search, answers)
+        return answered
+
+    async def _ask_node(self, term: str, node: Provider, search: _Search, send: trio.MemorySendChannel[bool]) -> None:
+        query, limit, timeout = search.question
+        good = False
+        try:
+            async with open_line(self._net, node.peer_id, min(ASK_TIME, timeout)) as line:
+                records, end = await line.find(wire.Find(term, query, limit))
+            good = True
+            for signed in records:
+                search.take(signed)
+            search.cut |= not end.complete
+            self._counts.learn(end.counts, [term])
+        except P2PShareError:
+            self._regions.forget_node(node.peer_id)
+        with send:
+            send.send_nowait(good)
+
+    async def _flush(self, search: _Search, answers: Answers) -> None:
+        waiting, search.waiting = search.waiting, []
+        for row in waiting:
+            search.rows[row.cid.v1.binary] = row
+            await answers.tell(row, "")
+
+
+def _best(search: _Search) -> list[Row]:
+    query = search.question.query
+    return sorted(search.rows.values(), key=lambda row: -rank(query, row.record()).score)

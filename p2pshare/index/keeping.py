@@ -1,0 +1,151 @@
+"""The storing side of postings: what publishers place here, who of them lives, and finding among it.
+
+Nothing is believed that costs more to believe than to check: a statement's signature always, records' by samples.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from p2pshare.errors import RemoteError
+from p2pshare.index.limits import Allowance, Rates
+from p2pshare.net.api import Network, Stream
+from p2pshare.store import Store
+from p2pshare.store.postings import Owner
+from p2pshare_protocols import index_postings as wire
+from p2pshare_protocols import item_record, multiaddr
+from p2pshare_protocols.errors import RemoteProtocolError
+from p2pshare_protocols.item_record import ItemRecord, Signed, Tombstone
+from p2pshare_protocols.postings_room import Origin, subnets
+from p2pshare_protocols.query import Query
+
+CLOCKS: Final = 3600.0  # seconds by which a publisher's clock may differ from ours
+SAMPLED: Final = 16  # of as many records one signature is checked when they come
+_SLICE: Final = 25  # records stored before other tasks run: 25 ms
+_CAUGHT: Final = 1024  # publishers that are remembered for a false signature
+_SCANNED: Final = 2000  # records that one question may look at
+_RATES: Final = Rates((10.0, 200.0), (0.25, 10.0), (40.0, 400.0), (0.5, 20.0))
+
+
+class Keeper:
+    """Answers the requests with `op` for an IndexServer. `wall_clock` gives unix seconds."""
+
+    def __init__(
+        self,
+        net: Network,
+        store: Store,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+        allowance: Allowance | None = None,
+    ) -> None:
+        self._net = net
+        self._store = store
+        self._now = wall_clock
+        self._rng = rng or random.SystemRandom()
+        self._allowance = Allowance(trio.current_time(), _RATES) if allowance is None else allowance
+        self._caught: OrderedDict[bytes, None] = OrderedDict()
+
+    async def answer(self, stream: Stream, request: wire.Request) -> bytes:
+        """All frames of the answer. Raises RemoteProtocolError and RemoteError for what is not allowed."""
+        if isinstance(request, wire.Find):
+            await trio.lowlevel.checkpoint()
+            return self.find(request)
+        if not self._allowance.take(stream.peer_id, trio.current_time()):
+            raise RemoteError("the peer places postings too fast", kind="failed")
+        owner = self._owner(stream.peer_id, request.by)
+        if isinstance(request, wire.Heartbeat):
+            rows = self._store.postings.of_owner(owner)
+            return wire.encode(wire.Digest(await trio.to_thread.run_sync(wire.buckets_of, rows)))
+        if isinstance(request, wire.Remove):
+            return wire.encode(wire.Kept(tuple(self._bury(owner, one) for one in request.tombstones)))
+        return wire.encode(wire.Kept(await self._store_all(stream.peer_id, owner, request)))
+
+    def _owner(self, sender: str, by: wire.Statement) -> Owner:
+        """Who places, after the statement was checked; from now on the publisher is known to live."""
+        now = self._now()
+        origin = Origin(by.publisher, *self._subnets(sender))
+        known = self._store.postings.owner(origin, sender)
+        if abs(by.time - now) > CLOCKS or (known is not None and by.time < known.stated):
+            raise RemoteProtocolError("a statement is not of this time")
+        if not by.holds(sender, self._net.peer_id):
+            raise RemoteProtocolError("a statement is not signed by its publisher, for this sender and for us")
+        owner = self._store.postings.heard(origin, sender, by.time, now)
+        if owner is None:
+            raise RemoteError("there is no room for another publisher", kind="failed")
+        return owner
+
+    def _subnets(self, peer_id: str) -> tuple[str, str]:
+        address = next((info.address for info in self._net.peers() if info.peer_id == peer_id), "")
+        ip = multiaddr.ip_of(address) if address else None
+        return subnets(str(ip))
+
+    async def _store_all(self, peer_id: str, owner: Owner, request: wire.Store) -> tuple[int, ...]:
+        kept: list[int] = []
+        for at in range(0, len(request.entries), _SLICE):
+            begin = trio.current_time()
+            checked = [(entry, self._checked(entry)) for entry in request.entries[at : at + _SLICE]]
+            with self._store.relaxed():
+                for entry, record in checked:
+                    kept.append(self._store.postings.put(owner, entry.signed, record, entry.terms))
+            now = trio.current_time()
+            self._allowance.spend(peer_id, now - begin, now)
+            await trio.lowlevel.checkpoint()
+        return tuple(kept)
+
+    def _checked(self, entry: wire.Entry) -> ItemRecord:
+        record = item_record.decode(entry.signed.body)
+        if not isinstance(record, ItemRecord):
+            raise RemoteProtocolError("a tombstone has postings")
+        if not set(entry.terms) <= set(record.terms()):
+            raise RemoteProtocolError("a posting's term is not a word of its record")
+        publisher = entry.signed.publisher
+        if (publisher in self._caught or self._rng.randrange(SAMPLED) == 0) and not entry.signed.holds():
+            self._caught[publisher] = None
+            if len(self._caught) > _CAUGHT:
+                self._caught.popitem(last=False)
+            raise RemoteProtocolError("a record is not signed by its publisher")
+        return record
+
+    def _bury(self, owner: Owner, signed: Signed) -> int:
+        tombstone = item_record.decode(signed.body)
+        if not isinstance(tombstone, Tombstone) or not signed.holds():
+            raise RemoteProtocolError("a tombstone is none, or not signed by its publisher")
+        return self._store.postings.bury(owner, signed, tombstone.identity, tombstone.sequence)
+
+    def look_up(self, term: str, query: Query, limit: int) -> tuple[list[Signed], bool]:
+        """Records under `term` that the query lets through; True when none was left out. Signatures are not checked."""
+        also = [word for word in query.words if word != term]
+        found: list[Signed] = []
+        candidates = self._store.postings.find(term, also, self._now(), _SCANNED)
+        for signed in candidates:
+            try:
+                record = item_record.decode(signed.body)
+            except RemoteProtocolError:  # an older version kept it
+                continue
+            if isinstance(record, ItemRecord) and query.matches(record.row(signed.publisher).record()):
+                if len(found) == limit:
+                    return found, False
+                found.append(signed)
+        return found, len(candidates) < _SCANNED
+
+    def find(self, request: wire.Find) -> bytes:
+        found, complete = self.look_up(request.term, request.query, request.limit)
+        frames, everything = wire.pages(found)
+        terms = list(dict.fromkeys([request.term, *terms_of(request.query)]))[: wire.MAX_COUNTED - 1]
+        end = wire.FindEnd(complete and everything, self._store.postings.counts(terms))
+        return b"".join(wire.encode(frame) for frame in frames) + wire.encode(end)
+
+    def counts(self, query: Query) -> dict[str, int]:
+        return self._store.postings.counts(terms_of(query))
+
+
+def terms_of(query: Query) -> list[str]:
+    """The terms of which every one must hold in a record that matches, each once."""
+    return list(dict.fromkeys([*query.words, *(term for phrase in query.phrases for term in phrase)]))

@@ -1,0 +1,316 @@
+"""Keeping our own items findable by words: records signed, postings placed, heartbeats sent, tombstones told.
+
+Durable without a list of its own: what is left to do follows from the catalogue, so that it goes on after a restart.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from typing import Final
+
+import trio
+
+from p2pshare.dht.api import DHT, Receipt
+from p2pshare.errors import LocalError, NotFound, P2PShareError
+from p2pshare.identity import Identity
+from p2pshare.index.lines import Line, open_line
+from p2pshare.index.regions import REPLICAS, Regions
+from p2pshare.net.api import Network
+from p2pshare.store import Item, Store, type_of
+from p2pshare.store.own_postings import WAITING, Draft, Mine
+from p2pshare_protocols import index_postings as wire
+from p2pshare_protocols import item_record, kad_keys
+from p2pshare_protocols.errors import LocalProtocolError
+from p2pshare_protocols.item_record import ItemRecord, Signed, Tombstone, term_key
+
+SWEEP: Final = 24 * 3600.0  # seconds after which a term's place is looked up again
+SPARSE: Final = 600.0  # the same while there are fewer than 8 servers to place at
+FAILED: Final = 120.0  # the same when a server did not take them
+BEAT: Final = 24 * 3600.0
+_TERMS: Final = 200  # placed in one go
+_SIGNED: Final = 100  # records signed and written in one go
+_IDLE: Final = 20.0  # seconds between looks at the catalogue: unshare takes effect within them
+_RETRY: Final = 3.0  # the same while something waits for a server to be found
+_WAIT: Final = 3.0  # seconds that a share waits for its words to be placed
+_LINE: Final = 60.0  # seconds for all that one node gets in one go
+_NODES: Final = 4  # at the same time
+_LATER: Final = 3600.0  # seconds until a node that did not take a heartbeat is tried again
+_log = logging.getLogger(__name__)
+
+
+class Placer:
+    """`run` does the work; `post` hurries for one item. `publisher` signs; `files_inside`: of one share, at most."""
+
+    def __init__(
+        self,
+        store: Store,
+        net: Network,
+        dht: DHT,
+        publisher: Identity,
+        regions: Regions,
+        *,
+        files_inside: int,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._own = store.own_postings
+        self._net = net
+        self._dht = dht
+        self._publisher = publisher
+        self._regions = regions
+        self._files_inside = files_inside
+        self._now = wall_clock
+        self._look = True  # at the catalogue: what is new in it, what is gone
+        self._wake = trio.Event()
+        self._placed = trio.Event()  # set after each round, and replaced
+        self._urgent: dict[int, None] = {}
+        self._later: dict[str, float] = {}
+        self._publishing = trio.Lock()
+
+    # -- what the verbs call --
+
+    async def post(self, item: Item) -> Receipt:
+        """Make `item` findable by its words: how many of its postings are placed, of how many, after 3 s at most.
+
+        The rest is placed in the background. Receipt(0, 0) when no server is known. Raises LocalError.
+        """
+        await self._publish(item.id)
+        self._urgent[item.id] = None
+        self._wake.set()
+        if not self._dht.status().get("nodes"):
+            return Receipt(0, 0)
+        with trio.move_on_after(_WAIT):
+            while True:
+                waiting = self._placed
+                stored, asked = self._own.placed_of(item.id)
+                if stored >= asked or not self._own.waiting_of(item.id, 1):
+                    break
+                await waiting.wait()
+        return Receipt(*self._own.placed_of(item.id))
+
+    def wake(self) -> None:
+        """Something was shared or unshared."""
+        self._look = True
+        self._wake.set()
+
+    # -- the work --
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._wake = trio.Event()
+            pause = _IDLE
+            try:
+                if await self._step():
+                    continue
+                if self._own.waiting(1):
+                    pause = _RETRY
+            except LocalError as error:
+                _log.warning("words could not be placed: %s", error)
+            with trio.move_on_after(pause):
+                await self._wake.wait()
+            self._look = True
+
+    async def _step(self) -> bool:
+        """A piece of the work; False when there is nothing left for now."""
+        await trio.lowlevel.checkpoint()
+        if self._look:
+            self._look = False
+            gone, new = self._own.withdrawn(), self._own.unpublished(20)
+            for item in gone:
+                await self._withdraw(item)
+            for item in new:
+                await self._publish(item)
+            self._look |= bool(gone or new)
+        begin = trio.current_time()
+        terms = self._hurried() or self._own.waiting(_TERMS) or self._own.due(self._now(), _TERMS)
+        if terms and await self._place(terms):
+            if not self._urgent:  # no more than half of the time
+                with trio.move_on_after(min(1.0, trio.current_time() - begin)):
+                    await self._wake.wait()
+            return True
+        for node in self._own.silent(self._now() - BEAT):
+            if self._later.get(node, 0.0) <= self._now():
+                await self._beat(node)
+        return False
+
+    def _hurried(self) -> list[str]:
+        for item in list(self._urgent):
+            if terms := self._own.waiting_of(item, _TERMS):
+                return terms
+            del self._urgent[item]
+        return []
+
+    async def _publish(self, item_id: int) -> None:
+        """Sign the records of an item and write them down."""
+        async with self._publishing:
+            try:
+                item = self._store.items.get(item_id)
+            except NotFound:
+                return
+            if self._own.has(item_id):
+                return
+            drafts: list[Draft] = []
+            for record in self._records(item):
+                try:
+                    drafts.append(_draft(record, self._publisher))
+                except LocalProtocolError as error:
+                    _log.debug("%r is not published: %s", record.name, error)
+                if len(drafts) >= _SIGNED:
+                    self._own.add(item_id, drafts)
+                    drafts = []
+                    await trio.lowlevel.checkpoint()
+            self._own.add(item_id, drafts)
+            self._own.added(item_id, item.cid.v1.binary)
+
+    def _records(self, item: Item) -> Iterator[ItemRecord]:
+        sequence = int(self._now() * 1000)
+        created = int(item.created)
+        yield ItemRecord(
+            item.cid.v1,
+            item.name,
+            item.size,
+            item.type,
+            sequence,
+            kind=item.kind,
+            tags=item.tags,
+            title=item.title,
+            created=created,
+        )
+        after, left = 0, self._files_inside if item.kind == "directory" else 0
+        while left > 0 and (rows := self._store.items.names(item.id, min(left, 1000), after)):
+            for number, row in rows:
+                after = number
+                if row.kind == "file":
+                    left -= 1
+                    way = (item.name, *row.path_in_item.split("/"))
+                    kind = type_of(row.name, "")
+                    yield ItemRecord(
+                        row.cid.v1, row.name, row.size, kind, sequence, root=item.cid.v1, path=way, created=created
+                    )
+
+    async def _withdraw(self, item: int) -> None:
+        sequence = int(self._now() * 1000)
+        while records := self._own.records_of(item, _SIGNED):
+            for record in records:
+                last = max(sequence, record.sequence + 1)
+                tombstone = item_record.sign(Tombstone(record.identity, last), self._publisher.private)
+                self._own.bury(record.id, last, tombstone)
+            await trio.lowlevel.checkpoint()
+        self._own.forget(item)
+
+    async def _place(self, terms: list[str]) -> bool:
+        """Place what waits under `terms`, and what stands there already at servers that are new. False: no server."""
+        plans: dict[str, dict[int, tuple[Mine, list[str]]]] = defaultdict(dict)
+        tasks: list[tuple[str, list[str], list[Mine]]] = []
+        for term in terms:
+            nodes = [one.peer_id for one in await self._regions.nodes(term)]
+            if not nodes:
+                continue
+            before = self._own.nodes_of(term)
+            mine = self._own.under(term, waiting_only=not before or set(nodes) <= set(before))
+            for one in mine:
+                for node in _places(one, nodes, before):
+                    plans[node].setdefault(one.id, (one, []))[1].append(term)
+            tasks.append((term, nodes, mine))
+            await trio.lowlevel.checkpoint()
+        took: set[str] = set()
+        limiter = trio.CapacityLimiter(_NODES)
+        async with trio.open_nursery() as nursery:
+            for node, records in plans.items():
+                nursery.start_soon(self._tell, node, list(records.values()), took, limiter)
+        for term, nodes, mine in tasks:
+            self._note(term, nodes, mine, took, set(plans))
+        self._placed.set()
+        self._placed = trio.Event()
+        return any(node in took for node in plans) or (bool(tasks) and not plans)
+
+    def _note(self, term: str, nodes: list[str], mine: list[Mine], took: set[str], told: set[str]) -> None:
+        """Write down where a term stands now: at those that `took`, and at those that had it and were not `told`."""
+        before = self._own.nodes_of(term)
+        there = [node for node in nodes if node in took or (node in before and node not in told)]
+        if not there and mine:
+            return  # nobody took them; they wait
+        pause = FAILED if len(there) < len(nodes) else SPARSE if len(nodes) < REPLICAS else SWEEP
+        self._own.placed(term, there, self._now() + pause, mine)
+
+    async def _tell(
+        self, node: str, records: list[tuple[Mine, list[str]]], took: set[str], limiter: trio.CapacityLimiter
+    ) -> None:
+        """Give a node what it is to have. It is in `took` when it answered to all of it."""
+        async with limiter:
+            try:
+                async with open_line(self._net, node, _LINE) as line:
+                    await self._send(line, node, records)
+            except P2PShareError as error:
+                _log.debug("%s did not take postings: %s", node, error)
+                return
+        took.add(node)
+
+    async def _send(self, line: Line, node: str, records: Iterable[tuple[Mine, list[str]]]) -> None:
+        by = self._state(node)
+        key = self._publisher.public
+        entries = [
+            wire.Entry(Signed(key, one.body, one.signature), tuple(terms[: wire.MAX_TERMS]))
+            for one, terms in records
+            if not one.removed
+        ]
+        for batch in wire.batches(by, entries):
+            await line.ask(batch)
+        gone = [Signed(key, one.body, one.signature) for one, _ in records if one.removed]
+        for at in range(0, len(gone), wire.MAX_ENTRIES):
+            await line.ask(wire.Remove(by, tuple(gone[at : at + wire.MAX_ENTRIES])))
+        self._own.heard(node, self._now())
+
+    def _state(self, node: str, digest: bytes = b"") -> wire.Statement:
+        return wire.state(self._publisher.private, int(self._now()), self._net.peer_id, node, digest)
+
+    async def _beat(self, node: str) -> None:
+        """A heartbeat; then only what differs."""
+        mine = self._own.at(node)
+        if not mine:
+            self._own.drop_node(node)
+            return
+        postings = [(term, one.identity, one.sequence) for term, one in mine]
+        buckets = await trio.to_thread.run_sync(wire.buckets_of, postings)
+        try:
+            async with open_line(self._net, node, _LINE) as line:
+                answer = await line.ask(wire.Heartbeat(self._state(node, wire.digest_of(buckets))))
+                if isinstance(answer, wire.Digest):
+                    differ = {n for n in range(wire.BUCKETS) if answer.buckets[n] != buckets[n]}
+                    await self._send(line, node, _grouped(mine, differ))
+        except P2PShareError as error:
+            _log.debug("%s did not take a heartbeat: %s", node, error)
+            self._later[node] = self._now() + _LATER
+
+
+def _places(one: Mine, nodes: list[str], before: tuple[str, ...]) -> list[str]:
+    """Where a record is to be sent: what waits everywhere, a tombstone wherever it was, the rest where it is not."""
+    if one.removed:
+        return list(dict.fromkeys([*nodes, *before]))
+    return nodes if one.placed == WAITING else [node for node in nodes if node not in before]
+
+
+def _grouped(mine: Iterable[tuple[str, Mine]], buckets: set[int]) -> list[tuple[Mine, list[str]]]:
+    found: dict[int, tuple[Mine, list[str]]] = {}
+    for term, one in mine:
+        if one.identity[0] % wire.BUCKETS in buckets:
+            found.setdefault(one.id, (one, []))[1].append(term)
+    return list(found.values())
+
+
+def _draft(record: ItemRecord, publisher: Identity) -> Draft:
+    signed = item_record.sign(record, publisher.private)
+    signed_record = item_record.decode(signed.body)  # what did not fit is not there, and has no postings
+    assert isinstance(signed_record, ItemRecord)
+    terms = signed_record.terms()[: wire.MAX_TERMS]
+    return Draft(record.identity, record.sequence, signed, [(term, _place_of(term)) for term in terms])
+
+
+@lru_cache(16384)
+def _place_of(term: str) -> bytes:
+    return kad_keys.key_of(term_key(term)).to_bytes(32, "big")

@@ -1,0 +1,79 @@
+"""Which nodes hold a term: the servers nearest to its key. One lookup tells it for all keys of a region.
+
+A lookup gives the 20 servers nearest to its target. When the farthest shares p bits with the target, every server
+that shares p + 1 bits is among them; so any key with these bits is placed without asking again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from p2pshare.dht.api import DHT, Provider
+from p2pshare.net.api import Network
+from p2pshare_protocols import kad_keys
+from p2pshare_protocols.index_messages import PROTOCOL
+from p2pshare_protocols.item_record import term_key
+
+REPLICAS: Final = 8
+LIFE: Final = 120.0  # seconds that a region is believed to be as it was
+_MOST: Final = 256  # regions remembered
+_BITS: Final = kad_keys.BITS
+
+
+@dataclass(frozen=True, slots=True)
+class _Region:
+    bits: int  # how many of a key's first bits are those of `prefix`
+    prefix: int
+    members: Sequence[Provider]
+    until: float
+
+
+class Regions:
+    def __init__(self, dht: DHT, net: Network, clock: Callable[[], float] = trio.current_time) -> None:
+        self._dht = dht
+        self._net = net
+        self._clock = clock
+        self._known: list[_Region] = []
+
+    async def nodes(self, term: str, count: int = REPLICAS) -> list[Provider]:
+        """The servers nearest to the term's key that may keep postings, nearest first; ourselves are left out."""
+        key = term_key(term)
+        place = kad_keys.key_of(key)
+        now = self._clock()
+        self._known = [region for region in self._known if region.until > now][-_MOST:]
+        for region in self._known:
+            if place >> (_BITS - region.bits) == region.prefix:
+                return _nearest(region.members, place, count)
+        found = [one for one in await self._dht.closest(key, kad_keys.K) if self._may_keep(one.peer_id)]
+        for one in found:
+            self._net.add_addresses(one.peer_id, one.addresses)
+        self._remember(place, found, now + LIFE)
+        return _nearest(found, place, count)
+
+    def forget_node(self, peer_id: str) -> None:
+        """A node did not answer: its regions are looked up again when they are next needed."""
+        self._known = [one for one in self._known if all(node.peer_id != peer_id for node in one.members)]
+
+    def _may_keep(self, peer_id: str) -> bool:
+        spoken = self._net.protocols_of(peer_id)
+        return not spoken or PROTOCOL in spoken
+
+    def _remember(self, place: int, found: Sequence[Provider], until: float) -> None:
+        if not found:
+            return
+        bits = 0
+        if len(found) >= kad_keys.K - 4:  # some may have been left out; a small network is known as a whole
+            farthest = min(kad_keys.shared_bits(place, kad_keys.peer_key(one.peer_id)) for one in found)
+            bits = farthest + 1
+        prefix = place >> (_BITS - bits)
+        inside = [one for one in found if kad_keys.peer_key(one.peer_id) >> (_BITS - bits) == prefix]
+        if len(inside) >= REPLICAS or not bits:
+            self._known.append(_Region(bits, prefix, inside, until))
+
+
+def _nearest(members: Sequence[Provider], place: int, count: int) -> list[Provider]:
+    return sorted(members, key=lambda one: kad_keys.peer_key(one.peer_id) ^ place)[:count]

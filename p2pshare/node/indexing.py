@@ -1,0 +1,58 @@
+"""The parts of keyword search, joined as the configuration says: serving, publishing, the tiers to ask."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from p2pshare.config import Config
+from p2pshare.dht import DHT
+from p2pshare.identity import load_or_create
+from p2pshare.index import CatalogueTier, DhtTier, IndexServer, Keeper, PeerTier, Placer, Regions, Tier
+from p2pshare.net.api import Network
+from p2pshare.publish import Post
+from p2pshare.store import Store
+from p2pshare_protocols.places import Places
+
+PUBLISHER_KEY = "publisher.key"
+"""Beside identity.key. Copied to another machine, both publish under one name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """`post` makes an item's words findable; None when nothing is published. `wake`: something is shared no more."""
+
+    tiers: list[Tier]
+    post: Post | None = None
+    wake: Callable[[], None] = lambda: None
+
+
+@asynccontextmanager
+async def open_index(
+    config: Config, store: Store, network: Network, dht: DHT, places: Places, *, wall_clock: Callable[[], float]
+) -> AsyncIterator[Index]:
+    """Serves and publishes until the context is left."""
+    regions = Regions(dht, network)
+    keeper = None
+    if config.flag("index.serve"):
+        keeper = Keeper(network, store, wall_clock=wall_clock)
+        IndexServer(network, store, keeper=keeper)
+    tiers: list[Tier] = [
+        CatalogueTier(store, network.peer_id),
+        PeerTier(network),
+        DhtTier(network, dht, regions, keeper=keeper),
+    ]
+    if not config.flag("index.publish"):
+        yield Index(tiers)
+        return
+    publisher = load_or_create(Path(places.data) / PUBLISHER_KEY)
+    inside = config.number("index.files_inside")
+    placer = Placer(store, network, dht, publisher, regions, files_inside=inside, wall_clock=wall_clock)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(placer.run)
+        yield Index(tiers, placer.post, placer.wake)
+        nursery.cancel_scope.cancel()
