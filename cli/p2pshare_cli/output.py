@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -25,6 +26,7 @@ BAR_WIDTH = 20
 MAX_LINE = 16384  # characters of one printed line
 LABEL_WIDTH = 28  # columns that a name takes at most before its bar
 MIN_COLUMN = 8  # columns that a table's column keeps, however narrow the terminal
+NUMBER = re.compile(r"[0-9]+")
 ERASE_REST = "\x1b[K"  # ECMA-48 EL: from the cursor to the end of the line
 REFRESH = 0.1  # seconds between two pictures of a progress line
 PATIENCE = 1.0  # seconds: what takes longer shows progress
@@ -139,14 +141,14 @@ class Progress:
         )
 
     def reason(self, text: str) -> None:
-        """Why nothing moves; once each, on a terminal in place, and not for what is over within a second."""
+        """Why nothing moves: on a terminal in place, elsewhere a line a change; not for what is over in a second."""
         text = clean(text, limit=200)
-        if not text or text == self._said or self._clock() - self._begun < PATIENCE:
+        if not text or self._clock() - self._begun < PATIENCE:
             return
-        self._said = text
         if self._output.terminal:
             self._output.status_line(text)
-        else:
+        elif (what := NUMBER.sub("", text)) != self._said:  # "retry in 29 s" and "in 28 s" are one state
+            self._said = what
             self._output.note(text)
 
 
