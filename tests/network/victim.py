@@ -1,7 +1,7 @@
 """python -m tests.network.victim OPTIONS: a network in a process of its own, to be attacked.
 
-OPTIONS is JSON: "private" (allow_private_addresses, default false), "connections", "trace" (measure memory exactly).
-It prints {"address": …}; each line on stdin is answered with {"status", "rss", "cpu", "traced", "tasks"}. SIGTERM, or
+OPTIONS is JSON: "private" (allow_private_addresses, default false), "limits" (of Limits), "trace" (measure memory
+exactly), "descriptors" (the most it may have). It prints {"address": …}; each line on stdin is answered with its `figures`. SIGTERM, or
 the end of stdin, closes it properly.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -59,6 +60,7 @@ def figures(net: Network) -> dict[str, Any]:
         "traced": tracemalloc.get_traced_memory()[0] if tracemalloc.is_tracing() else 0,
         "tasks": trio.lowlevel.current_statistics().tasks_living,
         "raised": _raised,
+        "descriptors": len(os.listdir("/proc/self/fd")),
     }
 
 
@@ -92,6 +94,8 @@ async def main(options: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     chosen = json.loads(sys.argv[1])
+    if "descriptors" in chosen:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (chosen["descriptors"], chosen["descriptors"]))
     if chosen.get("trace"):
         tracemalloc.start(1)
     trio.run(main, chosen)

@@ -82,6 +82,7 @@ def test_who_left_takes_no_place() -> None:
     dropped: list[int] = []
     for number in range(3):
         entry = table.enter(ipaddress.ip_address("192.0.2.1"), lambda: dropped.append(1))
+        assert entry is not None
         table.leave(entry)
         table.leave(entry)
         assert number < 3
@@ -256,3 +257,13 @@ def test_limits_are_read_from_the_configuration() -> None:
     assert (limits.connections, limits.inbound, limits.per_peer) == (100, 75, 2)
     assert (limits.half_open.total, limits.half_open.per_network, limits.half_open.per_address) == (16, 16, 8)
     assert limits_from({}) == Limits()
+
+
+def test_an_address_that_makes_its_own_go_too_fast_is_refused_and_recovers() -> None:
+    table = HalfOpenTable(HalfOpenLimits(per_address=2, churn=10))
+    flood, other = ipaddress.ip_address("192.0.2.1"), ipaddress.ip_address("192.0.2.2")
+    entered = [table.enter(flood, lambda: None, 5.0) for _ in range(100)]
+    assert sum(entry is not None for entry in entered) == 2 + 10
+    assert (table.dropped, table.refused, len(table)) == (10, 88, 2)
+    assert table.enter(other, lambda: None, 5.0) is not None
+    assert table.enter(flood, lambda: None, 5.5) is not None
