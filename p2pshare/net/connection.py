@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Literal
 
 import trio
@@ -97,7 +98,9 @@ class Connection:
                 protocol = await negotiate.answer(muxed, self._handlers.__contains__)
         except negotiate.AheadOfRefusal as error:
             _log.debug("a stream of %s went ahead of a refusal: %s", self.peer_id, error)
-            await muxed.aclose()  # not a reset: our refusal is still to be read
+            with suppress(trio.BrokenResourceError):
+                await muxed.send_eof()  # a proper end comes before any reset: our refusal is still to be read
+            await muxed.aclose()
             return
         except (ProtocolError, trio.TooSlowError, trio.BrokenResourceError) as error:
             _log.debug("a stream of %s ended in negotiation: %s", self.peer_id, error)
