@@ -13,12 +13,11 @@ from p2pshare.errors import TimedOut
 from p2pshare.net.session_base import (
     HANDSHAKE_TIMEOUT,
     MAX_BATCH,
-    MAX_RECEIVE,
     MIN_BUFFER,
     SHRINK_AFTER,
     SecureSession,
 )
-from p2pshare.net.session_tls_engine import MAX_RECORD, Cut, TlsContext, TlsEngine
+from p2pshare.net.session_tls_engine import MAX_RECORD, STEP, Cut, TlsContext, TlsEngine
 from p2pshare.net.session_wire import make_wire
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.tls_identity import TLS
@@ -183,7 +182,7 @@ class TlsSession(SecureSession):
     def _adapt(self, count: int) -> None:
         wanted = size = len(self._in)
         if count == size:
-            wanted = min(size * 2, MAX_RECEIVE)
+            wanted = min(size * 2, STEP)
             self._small_reads = 0
         elif count * 8 >= size:
             self._small_reads = 0

@@ -29,10 +29,11 @@ from p2pshare_protocols.tls_identity import (
 
 MAX_RECORD: Final = 1 << 14
 """Bytes of plaintext in one record (RFC 8446, 5.1)."""
-OVERHEAD: Final = 22  # bytes that a record adds: header 5, type 1, tag 16
+STEP: Final = 1 << 18
+"""Bytes that pass through OpenSSL at once: its buffers grow to that, and never shrink while the connection lives."""
 MAX_HANDSHAKE: Final = 1 << 17  # bytes from the peer before it has proven who it is
 _DEMAND = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-_READ = (1 << 20) + (1 << 17)  # a batch of plaintext, sealed, comes out at once
+_READ = STEP + (STEP // MAX_RECORD + 1) * 22  # a record adds 22 bytes: header 5, type 1, tag 16
 
 
 class Cut(Exception):
@@ -76,6 +77,7 @@ class TlsEngine:
         self._expected = expected_peer
         self._handshake_bytes = 0
         self._refusal: RemoteProtocolError | None = None
+        self._out: list[bytes] = []
         self._connection = SSL.Connection(context, None)
         self._connection.set_app_data(self)
         if initiator:
@@ -134,15 +136,21 @@ class TlsEngine:
 
     def data_to_send(self) -> list[bytes]:
         """What is to be sent to the peer."""
-        out: list[bytes] = []
-        with suppress(SSL.WantReadError):
-            while True:
-                out.append(self._connection.bio_read(_READ))
+        self._take_out()
+        out, self._out = self._out, []
         return out
 
-    def seal(self, data: Buffer) -> None:
+    def seal(self, data: bytes) -> None:
         """Encrypt; see `data_to_send`."""
-        self._connection.sendall(data)
+        view = memoryview(data)
+        for at in range(0, len(data), STEP):
+            self._connection.sendall(view[at : at + STEP])
+            self._take_out()
+
+    def _take_out(self) -> None:
+        with suppress(SSL.WantReadError):
+            while True:
+                self._out.append(self._connection.bio_read(_READ))
 
     def close(self) -> None:
         """Say close_notify; nothing can be sealed any more."""
