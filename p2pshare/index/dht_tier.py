@@ -5,9 +5,11 @@ Nothing that they say is believed: every record's signature is checked, and its 
 
 from __future__ import annotations
 
+import functools
+import math
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -92,6 +94,49 @@ class _Search:
         self.waiting.append(row)
 
 
+class _Panel:
+    """Nodes that are asked side by side, in the order of `nodes`."""
+
+    def __init__(
+        self, nodes: Sequence[Provider], nursery: trio.Nursery, ask: Callable[[Provider], Awaitable[bool]]
+    ) -> None:
+        self._nodes = list(nodes)
+        self._nursery = nursery
+        self._ask = ask
+        self._send, self._receive = trio.open_memory_channel[bool](len(nodes))
+        self.answered = 0
+        self.pending = 0
+
+    @property
+    def left(self) -> int:
+        return len(self._nodes)
+
+    def launch(self, count: int) -> None:
+        now, self._nodes = self._nodes[:count], self._nodes[count:]
+        self.pending += len(now)
+        for node in now:
+            self._nursery.start_soon(self._run, node)
+
+    async def _run(self, node: Provider) -> None:
+        self._send.send_nowait(await self._ask(node))
+
+    async def one(self) -> None:
+        """Wait for one that answers or fails."""
+        self.answered += await self._receive.receive()
+        self.pending -= 1
+
+    async def hear(self) -> None:
+        """Until all answered; or, once one did, for a moment longer."""
+        deadline = trio.current_time() + 2 * TOGETHER if self.answered else math.inf
+        while self.pending:
+            with trio.move_on_at(deadline) as late:
+                await self.one()
+            if late.cancelled_caught:
+                return
+            if self.answered:
+                deadline = min(deadline, trio.current_time() + TOGETHER)
+
+
 class DhtTier:
     """`keeper` is our own store of postings, or None when this node keeps none."""
 
@@ -105,14 +150,12 @@ class DhtTier:
         *,
         keeper: Keeper | None = None,
         rng: random.Random | None = None,
-        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self._net = net
         self._dht = dht
         self._regions = regions
         self._keeper = keeper
         self._rng = rng or random.SystemRandom()
-        self._clock = clock
         self._probe = Probe(net, dht)
         self._counts = Counts()
 
@@ -155,18 +198,34 @@ class DhtTier:
             for signed in own:
                 search.take(signed)
         nodes = await self._regions.nodes(term, REPLICAS)
-        left = self._drawn(nodes)
-        answered = 0
-        while left:
-            wanted = MORE if len(search.newest) < FEW else FIRST
-            count = min(FIRST if not answered else wanted, MORE) - answered
-            if count <= 0:
-                break
-            wave, left = left[:count], left[count:]
-            answered += await self._wave(term, wave, search, answers)
+        answered = await self._ask_some(term, self._drawn(nodes), search, answers)
         await self._flush(search, answers)
         answers.nodes += answered
         search.cut |= bool(nodes) and not answered
+
+    async def _ask_some(self, term: str, nodes: list[Provider], search: _Search, answers: Answers) -> int:
+        """Ask 3, and more when few records came; how many answered.
+
+        What came is shown when those who are to be heard were heard, or had a moment for it: an older record that some
+        agree on is then known as older. Later answers are shown as they come.
+        """
+        async with trio.open_nursery() as nursery:
+            panel = _Panel(nodes, nursery, functools.partial(self._ask_node, term, search))
+            panel.launch(FIRST)
+            await panel.hear()
+            if len(search.newest) < FEW:
+                panel.launch(MORE - panel.answered)
+                await panel.hear()
+            await self._flush(search, answers)
+            while panel.pending or panel.left:
+                short = (MORE if len(search.newest) < FEW else FIRST) - panel.answered - panel.pending
+                if panel.left and short > 0:
+                    panel.launch(short)
+                elif not panel.pending:
+                    break
+                await panel.one()
+                await self._flush(search, answers)
+        return panel.answered
 
     def _drawn(self, nodes: list[Provider]) -> list[Provider]:
         """All nodes in a random order, but those of a subnet that came before last."""
@@ -182,42 +241,20 @@ class DhtTier:
             seen.add(small)
         return first + later
 
-    async def _wave(self, term: str, nodes: list[Provider], search: _Search, answers: Answers) -> int:
-        """Ask these nodes side by side; how many answered."""
-        send, receive = trio.open_memory_channel[bool](len(nodes))
-        answered = 0
-        async with trio.open_nursery() as nursery:
-            for node in nodes:
-                nursery.start_soon(self._ask_node, term, node, search, send.clone())
-            send.close()
-            async with receive:
-                together = trio.CancelScope()
-                with together:
-                    async for good in receive:
-                        answered += good
-                        if good:
-                            together.deadline = min(together.deadline, self._clock() + TOGETHER)
-                await self._flush(search, answers)
-                async for good in receive:
-                    answered += good
-                    await self._flush(search, answers)
-        return answered
-
-    async def _ask_node(self, term: str, node: Provider, search: _Search, send: trio.MemorySendChannel[bool]) -> None:
+    async def _ask_node(self, term: str, search: _Search, node: Provider) -> bool:
+        """Whether it answered as it should."""
         query, limit, timeout = search.question
-        good = False
         try:
             async with open_line(self._net, node.peer_id, min(ASK_TIME, timeout)) as line:
                 records, end = await line.find(wire.Find(term, query, limit))
-            good = True
-            for signed in records:
-                search.take(signed)
-            search.cut |= not end.complete
-            self._counts.learn(end.counts, [term])
         except P2PShareError:
             self._regions.forget_node(node.peer_id)
-        with send:
-            send.send_nowait(good)
+            return False
+        for signed in records:
+            search.take(signed)
+        search.cut |= not end.complete
+        self._counts.learn(end.counts, [term])
+        return True
 
     async def _flush(self, search: _Search, answers: Answers) -> None:
         waiting, search.waiting = search.waiting, []

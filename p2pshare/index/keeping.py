@@ -5,6 +5,7 @@ Nothing is believed that costs more to believe than to check: a statement's sign
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections import OrderedDict
@@ -13,7 +14,7 @@ from typing import Final
 
 import trio
 
-from p2pshare.errors import RemoteError
+from p2pshare.errors import LocalError, RemoteError
 from p2pshare.index.limits import Allowance, Rates
 from p2pshare.net.api import Network, Stream
 from p2pshare.store import Store
@@ -30,7 +31,10 @@ SAMPLED: Final = 16  # of as many records one signature is checked when they com
 _SLICE: Final = 25  # records stored before other tasks run: 25 ms
 _CAUGHT: Final = 1024  # publishers that are remembered for a false signature
 _SCANNED: Final = 2000  # records that one question may look at
+_TIDY: Final = 3600.0  # seconds
 _RATES: Final = Rates((10.0, 200.0), (0.25, 10.0), (40.0, 400.0), (0.5, 20.0))
+
+_log = logging.getLogger(__name__)
 
 
 class Keeper:
@@ -51,6 +55,16 @@ class Keeper:
         self._rng = rng or random.SystemRandom()
         self._allowance = Allowance(trio.current_time(), _RATES) if allowance is None else allowance
         self._caught: OrderedDict[bytes, None] = OrderedDict()
+
+    async def tidy(self) -> None:
+        """Delete what belongs to publishers that are gone for 14 days, every hour in short steps; until cancelled."""
+        while True:
+            try:
+                while self._store.postings.expire(self._now()):
+                    await trio.lowlevel.checkpoint()
+            except LocalError as error:
+                _log.warning("old postings could not be deleted: %s", error)
+            await trio.sleep(_TIDY)
 
     async def answer(self, stream: Stream, request: wire.Request) -> bytes:
         """All frames of the answer. Raises RemoteProtocolError and RemoteError for what is not allowed."""

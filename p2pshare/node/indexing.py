@@ -46,13 +46,15 @@ async def open_index(
         PeerTier(network),
         DhtTier(network, dht, regions, keeper=keeper),
     ]
-    if not config.flag("index.publish"):
-        yield Index(tiers)
-        return
-    publisher = load_or_create(Path(places.data) / PUBLISHER_KEY)
-    inside = config.number("index.files_inside")
-    placer = Placer(store, network, dht, publisher, regions, files_inside=inside, wall_clock=wall_clock)
+    placer = None
+    if config.flag("index.publish"):
+        publisher = load_or_create(Path(places.data) / PUBLISHER_KEY)
+        inside = config.number("index.files_inside")
+        placer = Placer(store, network, dht, publisher, regions, files_inside=inside, wall_clock=wall_clock)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(placer.run)
-        yield Index(tiers, placer.post, placer.wake)
+        if keeper is not None:
+            nursery.start_soon(keeper.tidy)
+        if placer is not None:
+            nursery.start_soon(placer.run)
+        yield Index(tiers) if placer is None else Index(tiers, placer.post, placer.wake)
         nursery.cancel_scope.cancel()
