@@ -20,12 +20,13 @@ import trio
 from p2pshare.content.destination import check_target, target_of
 from p2pshare.content.publisher import Publisher
 from p2pshare.dht.api import DHT
-from p2pshare.errors import UsageError
+from p2pshare.errors import DiskFull, UsageError
 from p2pshare.exchange.answers import Reader
 from p2pshare.exchange.fetcher import GRACE, Fetched, Fetcher, Report, Wish
 from p2pshare.exchange.limits import RateLimit
 from p2pshare.exchange.partial import Partials
 from p2pshare.exchange.resume import part_of
+from p2pshare.exchange.selection import parse_span
 from p2pshare.net.api import Network
 from p2pshare.store import Item, ItemDraft, NameRow, Store
 from p2pshare_protocols.builder import V1_2025
@@ -36,6 +37,9 @@ from p2pshare_protocols.link import Link, parse_link
 from p2pshare_protocols.text import clean, safe_filename
 
 _FILES_A_TURN: Final = 500  # files put into the catalogue before other tasks get their turn
+ROOM_LOOK: Final = 0.5  # seconds between two looks at a full disk
+ROOM_MORE: Final = 64 << 10  # bytes that must have become free before it is worth to go on
+ROOM_ANYWAY: Final = 60.0  # seconds until it is tried without
 _log = logging.getLogger(__name__)
 
 
@@ -88,7 +92,9 @@ def check(params: dict[str, Any]) -> Link:
     if not os.path.isabs(path) or "\0" in path:
         raise UsageError(f"{path!r} is not an absolute path")
     if params.get("range") is not None:
-        raise UsageError("fetching a range of a file is not there yet")
+        parse_span(params["range"])
+        if params.get("only") is not None:
+            raise UsageError("--only picks files, --range bytes of one file: only one of them can be given")
     check_target(target_of(path, _name(link)), overwrite=bool(params.get("overwrite")))
     return link
 
@@ -105,22 +111,9 @@ async def fetch(parts: FetchParts, params: dict[str, Any], job: FetchJob) -> dic
     target = target_of(params["path"], name)
     job.set(cid=link.cid, name=name if link.name or link.path else os.path.basename(target))
     job.reason("looking for sources")
-    fetcher = Fetcher(
-        _wish(link, target, params, parts),
-        Report(
-            reason=job.reason,
-            progress=lambda count, total, rate, sources: job.progress(count, total, rate=round(rate), sources=sources),
-            save=job.save_blob,
-            state=saved,
-        ),
-        network=parts.network,
-        dht=parts.dht,
-        store=parts.store,
-        reader=parts.reader,
-        partials=parts.partials,
-        limit=parts.download,
-    )
-    fetched = await fetcher.run()
+    wish = _wish(link, target, params, parts)
+    while (fetched := await _attempt(parts, wish, job)) is None:
+        pass
     item = await _add_to_catalogue(parts, fetched, job)
     if item is not None and parts.announce is not None:
         await parts.announce(item)
@@ -135,6 +128,51 @@ async def fetch(parts: FetchParts, params: dict[str, Any], job: FetchJob) -> dic
         "sources": sum(count > 0 for count in fetched.sources.values()),
         "skipped": fetched.destination.skipped,
     }
+
+
+async def _attempt(parts: FetchParts, wish: Wish, job: FetchJob) -> Fetched | None:
+    """One run; None when the disk became full on the way and has room again. One that is too small from the start is an
+    error."""
+    fetcher = Fetcher(
+        wish,
+        Report(
+            reason=job.reason,
+            progress=lambda count, total, rate, sources: job.progress(count, total, rate=round(rate), sources=sources),
+            save=job.save_blob,
+            state=job.load_blob(),
+        ),
+        network=parts.network,
+        dht=parts.dht,
+        store=parts.store,
+        reader=parts.reader,
+        partials=parts.partials,
+        limit=parts.download,
+    )
+    try:
+        return await fetcher.run()
+    except DiskFull as error:
+        if job.load_blob() is None:
+            raise
+        disks = _free(os.path.dirname(wish.destination)), _free(str(parts.store.directory))
+        job.reason(f"paused, the disk is full; it goes on by itself when there is room: {error.message}")
+        await _room(wish.destination, str(parts.store.directory), disks)
+        return None
+
+
+async def _room(destination: str, home: str, before: tuple[int, int]) -> None:
+    """Wait until a disk has more room than `before`, or long enough to try anyway. Nothing tells of it: it is polled."""
+    parent = os.path.dirname(destination)
+    with trio.move_on_after(ROOM_ANYWAY):
+        while _free(parent) < before[0] + ROOM_MORE and _free(home) < before[1] + ROOM_MORE:  # noqa: ASYNC110
+            await trio.sleep(ROOM_LOOK)
+
+
+def _free(directory: str) -> int:
+    try:
+        status = os.statvfs(directory)
+    except OSError:
+        return 0
+    return status.f_bavail * status.f_frsize
 
 
 async def discard(saved: bytes | None) -> None:
@@ -164,6 +202,7 @@ def _wish(link: Link, target: str, params: dict[str, Any], parts: FetchParts) ->
         path=tuple(component.encode("utf-8", "surrogateescape") for component in link.path),
         addresses=(*params.get("peer", ()), *link.addresses),
         only=params.get("only"),
+        span=parse_span(params["range"]) if params.get("range") is not None else None,
         overwrite=bool(params.get("overwrite")),
         sequential=bool(params.get("sequential")),
         timeout=params.get("timeout"),

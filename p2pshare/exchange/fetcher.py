@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from p2pshare.exchange.layout import Layout, lay_out
 from p2pshare.exchange.limits import RateLimit
 from p2pshare.exchange.partial import Partials
 from p2pshare.exchange.passing import PassingOn
+from p2pshare.exchange.selection import Span, choose, cut
 from p2pshare.exchange.structure import MalformedContent, Structure
 from p2pshare.exchange.swarm import Swarm
 from p2pshare.exchange.target import Target
@@ -45,7 +45,7 @@ class Wish:
     """What to fetch and where to. `path` picks something inside `cid`; `destination` is absolute and final.
 
     `timeout`: seconds without any useful source before the fetch fails; None: never. `grace`: seconds to find another
-    source after the last one lied or lost its file. `start`: see Scheduler.
+    source after the last one lied or lost its file. `start`: see Scheduler. `span`: these bytes of one file only.
     """
 
     cid: CID
@@ -53,11 +53,17 @@ class Wish:
     path: tuple[bytes, ...] = ()
     addresses: tuple[str, ...] = ()
     only: str | None = None
+    span: Span | None = None
     overwrite: bool = False
     sequential: bool = False
     timeout: float | None = None
     grace: float = GRACE
     start: int = 0
+
+    @property
+    def part(self) -> str | None:
+        """What of it is wanted, as a resumed fetch compares it."""
+        return self.only if self.span is None else f"bytes {self.span}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,15 +150,18 @@ class Fetcher:
     async def _fetch(self) -> Fetched:
         root = await self._resolve()
         entries, nodes = await self._plan(root)
-        chosen = _choose(entries, self._wish.only)
-        state = resume.load(self._report.state, root, self._wish.destination, self._wish.only)
+        chosen = choose(entries, self._wish.only)
+        if self._wish.span is not None:
+            chosen = cut(chosen, self._wish.span)
+        whole = len(chosen) == len(entries) and self._wish.span is None
+        state = resume.load(self._report.state, root, self._wish.destination, self._wish.part)
         part = state["part"] if state is not None else None
         destination = await trio.to_thread.run_sync(self._open, chosen, part)
         with destination:
             layout = lay_out(chosen)
             done = resume.done_of(state, layout) if destination.resumed else Bitmap(layout.pieces)
             self._total = sum(entry.size or 0 for entry in chosen)
-            await self._get(root, chosen, layout, destination, done, whole=len(chosen) == len(entries))
+            await self._get(root, chosen, layout, destination, done, whole=whole)
             self._report.reason("finishing")
             await trio.to_thread.run_sync(destination.finish)
         sources = self._structure.received
@@ -166,7 +175,7 @@ class Fetcher:
             layout=layout,
             destination=destination,
             nodes=nodes,
-            whole=len(chosen) == len(entries),
+            whole=whole,
             sources=sources,
         )
 
@@ -214,7 +223,7 @@ class Fetcher:
         target = Target(destination, layout)
 
         def save(safe: Bitmap) -> None:
-            self._report.save(resume.save(root, self._wish.destination, self._wish.only, destination.part_name, safe))
+            self._report.save(resume.save(root, self._wish.destination, self._wish.part, destination.part_name, safe))
 
         save(done)
         await trio.to_thread.run_sync(_write_inline, destination, entries)
@@ -270,7 +279,8 @@ class Fetcher:
         download = self._download
         if download is not None:
             inline = self._total - download.layout.bytes
-            self._report.progress(download.bytes_done + inline, self._total, download.rate(), len(self._swarm.sources))
+            done = max(0, download.bytes_done + inline)  # a range's first and last blocks are more than it
+            self._report.progress(done, self._total, download.rate(), len(self._swarm.sources))
 
     async def _watch(self, scope: trio.CancelScope) -> None:
         """Say why it waits; decide when waiting has no sense any more."""
@@ -351,21 +361,6 @@ class _Noting(DagWalk):
         if taken and cid.inline is None:
             self._noted.append(cid.v1.binary)
         return taken
-
-
-def _choose(entries: Sequence[Entry], only: str | None) -> list[Entry]:
-    """The entries that a glob lets through: by the whole path inside the item, or by the last name."""
-    if only is None:
-        return list(entries)
-    chosen = []
-    for entry in entries:
-        path = b"/".join(entry.path).decode("utf-8", "surrogateescape")
-        name = path.rpartition("/")[2]
-        if entry.kind != "directory" and (fnmatch.fnmatchcase(path, only) or fnmatch.fnmatchcase(name, only)):
-            chosen.append(entry)
-    if not chosen:
-        raise NotFound(f"nothing in it matches {only}")
-    return chosen
 
 
 def _write_inline(destination: Destination, entries: Sequence[Entry]) -> None:

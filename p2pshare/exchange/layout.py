@@ -21,7 +21,7 @@ class Layout:
 
     cids: list[bytes] = field(default_factory=list)
     files: array[int] = field(default_factory=lambda: array("L"))
-    offsets: array[int] = field(default_factory=lambda: array("Q"))
+    offsets: array[int] = field(default_factory=lambda: array("q"))  # below 0 where a range cuts
     sizes: array[int] = field(default_factory=lambda: array("L"))
     starts: array[int] = field(default_factory=lambda: array("L", [0]))
     piece_sizes: list[int] = field(default_factory=list)

@@ -42,8 +42,10 @@ class Target:
                 small.append((file, data))
                 continue
             # The first write makes the file, and two threads may come to it at one time.
+            offset = layout.offsets[leaf]
+            inside = data[max(0, -offset) : layout.wholes[file] - offset]
             with nullcontext() if file in self._made else self._making:
-                self._destination.write(file, layout.offsets[leaf], data)
+                self._destination.write(file, max(0, offset), inside)
                 self._made.add(file)
         self._destination.write_whole(small)
         return None
@@ -57,6 +59,8 @@ class Target:
         for leaf in layout.leaves(piece):
             file, offset, size = layout.files[leaf], layout.offsets[leaf], layout.sizes[leaf]
             path = self._destination.path_of(file)
+            if offset < 0 or offset + size > layout.wholes[file]:
+                return False  # a part of a block cannot be compared
             if not _has_data(path, offset, size):
                 return False
             data = self._destination.read(file, offset, size)
