@@ -1,7 +1,7 @@
 """python -m tests.network.attack NAME ADDRESS OPTIONS: one attack on ADDRESS, in a process of its own.
 
 It prints {"ready": …} when the attack stands and {"done": …} when it has run, then holds what it has open until stdin
-ends. OPTIONS is JSON: "count", "source" (an address of loopback to come from), "seconds".
+ends. OPTIONS is JSON: "count", "source" (an address of loopback to come from), "seconds", "protocol".
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Attack:
         self.count: int = options.get("count", 1)
         self.source: str = options.get("source", "127.0.0.1")
         self.seconds: float = options.get("seconds", 1.0)
+        self.protocol: str = options.get("protocol", FLOODS)
         self.kept: list[trio.abc.AsyncResource] = []
 
     async def bare(self, source: str | None = None) -> trio.SocketStream:
@@ -260,12 +261,13 @@ async def _went_away(upgraded: Upgraded) -> int | str:
 
 
 async def never_read(attack: Attack) -> dict[str, Any]:
-    """Peers that ask for much and read nothing of it."""
+    """Peers that ask for much (of the victim's flood, or of pings) and read nothing of it."""
     for number in range(attack.count):
         upgraded = await attack.secured(number + 100)
-        said = GREETING + encode(FLOODS)
+        said = GREETING + encode(attack.protocol)
         opened = frame(DATA, SYN, 1, len(said)) + said + frame(WINDOW_UPDATE, 0, 1, 1 << 30)
-        await upgraded.secure.send_all(opened)
+        asked = frame(DATA, 0, 1, 1 << 16) + bytes(1 << 16)
+        await upgraded.secure.send_all(opened + asked * (3 if attack.protocol == ping.PROTOCOL else 0))
         attack.kept.append(upgraded)  # type: ignore[arg-type]
     ready()
     return {}

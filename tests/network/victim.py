@@ -1,8 +1,8 @@
 """python -m tests.network.victim OPTIONS: a network in a process of its own, to be attacked.
 
 OPTIONS is JSON: "private" (allow_private_addresses, default false), "limits" (of Limits), "trace" (measure memory
-exactly), "descriptors" (the most it may have). It prints {"address": …}; each line on stdin is answered with its `figures`. SIGTERM, or
-the end of stdin, closes it properly.
+exactly), "descriptors" (the most it may have). It prints {"address": …}; each line on stdin is answered with its
+`figures`. SIGTERM, or the end of stdin, closes it properly.
 """
 
 from __future__ import annotations
