@@ -18,6 +18,7 @@ from p2pshare.dht.kad import Kad
 from p2pshare.dht.lines import HARD_LIMIT
 from p2pshare.dht.records import Records
 from p2pshare.dht.server import Server
+from p2pshare.dht.sweep import MESSAGES_A_SECOND, Sweep
 from p2pshare.dht.upkeep import Upkeep
 from p2pshare.errors import P2PShareError
 from p2pshare.net.api import Network
@@ -56,6 +57,7 @@ class Engine(DHT):
         self._addresses = addresses
         self._role = role
         self._provides = trio.CapacityLimiter(PROVIDES)
+        self.sweep: Sweep | None = None
 
     async def provide(self, cid: CID) -> Receipt:
         """Store that we hold `cid` at the nodes nearest to it, and read it back from each of them.
@@ -73,7 +75,7 @@ class Engine(DHT):
             for kad in self._kads:
                 nursery.start_soon(one, kad)
         receipt = Receipt(sum(r.stored for r in receipts), sum(r.asked for r in receipts))
-        self._records.add_own(key, self._addresses.own(private=True), found=receipt.stored > 0)
+        self._records.add_own([key], self._addresses.own(private=True), found=receipt.stored > 0)
         return receipt
 
     async def _provide_on(self, kad: Kad, key: bytes) -> Receipt:
@@ -184,7 +186,10 @@ class Engine(DHT):
 
     def status(self) -> dict[str, object]:
         nodes = sum(len(kad.table) for kad in self._kads)
-        return {"nodes": nodes, "mode": self._role, "records": self._records.count()}
+        said: dict[str, object] = {"nodes": nodes, "mode": self._role, "records": self._records.count()}
+        if self.sweep is not None:
+            said["announce"] = self.sweep.status()
+        return said
 
 
 @asynccontextmanager
@@ -200,12 +205,13 @@ async def open_dht(
     announced: Callable[[], Iterable[CID]] | None = None,
     reannounced: Callable[[CID, Receipt], None] | None = None,
     limit: float = HARD_LIMIT,
+    rate: float = MESSAGES_A_SECOND,
 ) -> AsyncIterator[DHT]:
     """The DHT on `net`, serving and keeping itself fresh until the context is left.
 
     `networks` are protocol IDs. In "auto" a node that listens is a server. `announced` gives the CIDs that are to
     stay findable: each is provided again every 22 h, and `reannounced` hears the outcome. `limit` is the time in
-    seconds that one question may take.
+    seconds that one question may take, `rate` how many messages a second announcing again may send.
     """
     rng = rng or random.SystemRandom()
     listens = mode == "server" or (mode == "auto" and bool(net.addresses()))
@@ -218,7 +224,11 @@ async def open_dht(
             for protocol in dict.fromkeys(networks)
         ]
         engine = Engine(net, kads, records, addresses, role)
-        upkeep = Upkeep(net, store, kads, records, engine, announced=announced, reannounced=reannounced)
+        if announced is not None:
+            engine.sweep = Sweep(
+                kads, records, addresses, engine, announced=announced, reannounced=reannounced, rate=rate, rng=rng
+            )
+        upkeep = Upkeep(net, store, kads, records, engine.sweep)
         if role == "server":
             for kad in kads:
                 net.handle(kad.protocol, Server(net, kad.table, records, addresses).handle)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -12,10 +12,10 @@ from p2pshare.dht.addresses import Addresses
 from p2pshare.dht.lines import HARD_LIMIT, Lines
 from p2pshare.errors import P2PShareError
 from p2pshare.net.api import Network
-from p2pshare_protocols import kad_keys, kad_region, kad_table, peerid
+from p2pshare_protocols import kad_keys, kad_region, kad_sweep, kad_table, peerid
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.kad_keys import Contact, key_of
-from p2pshare_protocols.kad_lookup import Lookup, Pace
+from p2pshare_protocols.kad_lookup import SEEDS, Lookup, Pace
 from p2pshare_protocols.kad_messages import Kind, Message, Peer
 from p2pshare_protocols.kad_table import RoutingTable
 
@@ -41,6 +41,7 @@ class Kad:
         limit: float = HARD_LIMIT,
     ) -> None:
         self.protocol = protocol
+        self.own_id = net.peer_id
         self.table = RoutingTable(kad_keys.contact(net.peer_id), private_exempt=allow_private)
         self.lines = Lines(net, protocol, nursery, limit=limit)
         self.joined = trio.Event()  # set when a peer entered; replaced by the one who waits for it
@@ -87,16 +88,34 @@ class Kad:
     def _find_self(self) -> Message:
         return Message(Kind.FIND_NODE, key=peerid.peer_id_to_bytes(self._net.peer_id))
 
-    async def look_up(self, question: Message, *, hear: Hear | None = None, paths: int = 1) -> Lookup:
-        """Ask the nodes nearest to `question.key`, until the region is exhausted or `hear` says that it is enough."""
+    @property
+    def size(self) -> float | None:
+        """Nodes in the network, as far as is known."""
+        return self._size.size
+
+    def assign(self, keys: Sequence[bytes], nodes: Sequence[Contact]) -> dict[str, list[bytes]]:
+        """Which of `keys` each of the nodes is to keep."""
+        return kad_sweep.assign(keys, nodes, self._size.size, salt=self._salt)
+
+    async def explore(self, key: bytes) -> list[Contact]:
+        """All nodes around a key, several times as many as keep it."""
+        lookup = await self.look_up(Message(Kind.FIND_NODE, key=key), nearest=kad_sweep.EXPLORED)
+        return lookup.found()
+
+    async def look_up(self, question: Message, *, hear: Hear | None = None, paths: int = 1, nearest: int = 0) -> Lookup:
+        """Ask the nodes nearest to `question.key`, until the region is exhausted or `hear` says that it is enough.
+
+        With `nearest`, until so many have answered, whatever the region.
+        """
         target = key_of(question.key)
         lookup = Lookup(
             target,
-            self.table.closest(target),
+            self.table.closest(target, SEEDS),
             own_id=self._net.peer_id,
             pace=self._pace,
             paths=paths,
-            bound=kad_region.bound(self._size.size),
+            k=nearest or kad_keys.K,
+            bound=0 if nearest else kad_region.bound(self._size.size),
             salt=self._salt,
         )
         send, receive = trio.open_memory_channel[tuple[str, Message | None]](10_000)  # one for each query at most
@@ -113,7 +132,7 @@ class Kad:
                     if self._advance(lookup, peer_id, answer, hear):
                         return lookup
         self.table.looked_up(target, trio.current_time())
-        self._size.add(target, [contact.key ^ target for contact in lookup.found(lookup.k)])
+        self._size.add(target, [contact.key ^ target for contact in lookup.found(kad_keys.K)])
         return lookup
 
     async def _query(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -77,6 +77,9 @@ class _Line:
 
     async def send(self, message: Message, pending: _Pending | None) -> None:
         """Raises _Broken. A send that is cut off half-way ends the line: what follows would be misread."""
+        await self.send_frames(kad_messages.frame(message), pending)
+
+    async def send_frames(self, frames: bytes, pending: _Pending | None) -> None:
         async with self.sending:
             if self.broken:
                 raise _Broken
@@ -85,7 +88,7 @@ class _Line:
             self.used = trio.current_time()
             whole = False
             try:
-                await self.stream.send_all(kad_messages.frame(message))
+                await self.stream.send_all(frames)
                 whole = True
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 raise _Broken from None
@@ -125,6 +128,11 @@ class Lines:
     async def tell(self, peer_id: str, message: Message) -> None:
         """Sends what has no answer. Raises RemoteError."""
         await self._on_line(peer_id, lambda line: line.send(message, None))
+
+    async def tell_many(self, peer_id: str, messages: Sequence[Message]) -> None:
+        """Sends several messages that have no answer at once. Raises RemoteError."""
+        frames = b"".join(map(kad_messages.frame, messages))
+        await self._on_line(peer_id, lambda line: line.send_frames(frames, None))
 
     async def close_idle(self) -> None:
         """Ends lines that nobody used for IDLE seconds, and those whose answer is overdue though nobody waits."""

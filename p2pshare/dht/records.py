@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from p2pshare.errors import QuotaExceeded
 from p2pshare.store import Store
@@ -40,18 +40,19 @@ class Records:
             return False
         return True
 
-    def add_own(self, key: bytes, addresses: Sequence[str], *, found: bool) -> None:
-        """That we provide. Not `found` in the network: kept as an old one, so that it is soon repeated."""
+    def add_own(self, keys: Sequence[bytes], addresses: Sequence[str], *, found: bool) -> None:
+        """That we provide. Not `found` in the network: kept as old ones, so that they are soon repeated."""
         expires = self._wall_clock() + (LIFE if found else LIFE - REPUBLISH)
         try:
-            self._providers.put(key, self._own_id, addresses, expires)
+            self._providers.put_own(keys, self._own_id, addresses, expires)
         except QuotaExceeded:
             return
 
-    def is_due(self, key: bytes, every: float = REPUBLISH) -> bool:
-        """Whether our own record must be repeated, when it is to be every so many seconds."""
-        own = self._providers.one(key, self._own_id, self._wall_clock())
-        return own is None or own[1] <= self._wall_clock() + LIFE - min(every, REPUBLISH)
+    def due(self, keys: Iterable[bytes], every: float = REPUBLISH) -> dict[bytes, float]:
+        """Those of our keys that must be repeated, when each is to be every so many seconds: for how long already."""
+        now, held = self._wall_clock(), self._providers.expiries(self._own_id)
+        late = {key: now - held[key] + LIFE - min(every, REPUBLISH) if key in held else 0.0 for key in keys}
+        return {key: seconds for key, seconds in late.items() if seconds >= 0.0}
 
     def live(self, key: bytes) -> list[tuple[str, list[str], float]]:
         return self._providers.get(key, self._wall_clock(), TOLD)

@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 import trio
 
-from p2pshare.dht.api import DHT, Receipt
 from p2pshare.dht.kad import Kad
 from p2pshare.dht.records import Records
+from p2pshare.dht.sweep import Sweep
 from p2pshare.net.api import Network
 from p2pshare.store import Store
-from p2pshare_protocols.cid import CID
 
 REFRESH_EVERY = 60.0
 EXPIRE_EVERY = 600.0
 SAVE_EVERY = 600.0
-REPUBLISH_EVERY = 600.0
-"""Seconds between looks for what is due; what is due is provided one after the other."""
-FIRST_REPUBLISH = 30.0
 LINES_EVERY = 15.0
 JOIN_PAUSE = 5.0
 """Seconds at least between two lookups of ourselves, while peers enter."""
 
 
 class Upkeep:
-    def __init__(
-        self,
-        net: Network,
-        store: Store,
-        kads: Sequence[Kad],
-        records: Records,
-        dht: DHT,
-        *,
-        announced: Callable[[], Iterable[CID]] | None,
-        reannounced: Callable[[CID, Receipt], None] | None,
-    ) -> None:
+    def __init__(self, net: Network, store: Store, kads: Sequence[Kad], records: Records, sweep: Sweep | None) -> None:
         self._net = net
         self._store = store
         self._kads = kads
         self._records = records
-        self._dht = dht
-        self._announced = announced
-        self._reannounced = reannounced
+        self._sweep = sweep
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Returns when peers' coming is watched; everything goes on in `nursery`."""
@@ -56,8 +40,8 @@ class Upkeep:
             nursery.start_soon(self._close_idle_lines, kad)
         nursery.start_soon(self._expire)
         nursery.start_soon(self._save_now_and_then)
-        if self._announced is not None:
-            nursery.start_soon(self._republish, self._announced)
+        if self._sweep is not None:
+            nursery.start_soon(self._sweep.run)
 
     async def _watch_peers(self, nursery: trio.Nursery, watching: trio.Event) -> None:
         with self._net.events() as events:
@@ -114,15 +98,3 @@ class Upkeep:
     @staticmethod
     def _meta(kad: Kad) -> str:
         return f"dht.table{kad.protocol}"
-
-    async def _republish(self, announced: Callable[[], Iterable[CID]]) -> None:
-        await trio.sleep(FIRST_REPUBLISH)
-        while True:
-            for cid in list(announced()):
-                if not any(len(kad.table) for kad in self._kads):
-                    break
-                if self._records.is_due(cid.multihash):
-                    receipt = await self._dht.provide(cid)
-                    if self._reannounced is not None:
-                        self._reannounced(cid, receipt)
-            await trio.sleep(REPUBLISH_EVERY)

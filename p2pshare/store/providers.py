@@ -125,7 +125,8 @@ class Providers:
 
     def _make_room(self, peer: int, subnet: str) -> None:
         bounds = self.bounds
-        if self._db.number("SELECT records FROM provider_peers WHERE id = ?", (peer,)) >= bounds.peer:
+        records = self._db.number("SELECT records FROM provider_peers WHERE id = ?", (peer,))
+        if subnet != OWN and records >= bounds.peer:
             raise QuotaExceeded("too many records of one peer")
         held = self._db.number("SELECT records FROM provider_subnets WHERE subnet = ?", (subnet,))
         if subnet not in _UNBOUNDED and held >= bounds.subnet:
@@ -191,6 +192,20 @@ class Providers:
             (_place(key), plain(peer_id), key, now),
         )
         return None if row is None else (from_json(row[0]), float(row[1]))
+
+    def expiries(self, peer_id: str) -> dict[bytes, float]:
+        """When each record of one peer ends."""
+        rows = self._db.all(
+            "SELECT key, expires FROM providers WHERE peer = (SELECT id FROM provider_peers WHERE peer = ?)",
+            (plain(peer_id),),
+        )
+        return {key: float(expires) for key, expires in rows}
+
+    def put_own(self, keys: Sequence[bytes], peer_id: str, addresses: Sequence[str], expires: float) -> None:
+        """Many of this node's own records in one transaction. Raises QuotaExceeded."""
+        with self._db.relaxed():
+            for key in keys:
+                self.put(key, peer_id, addresses, expires)
 
     def remove(self, key: bytes, peer_id: str) -> None:
         with self._db.relaxed():

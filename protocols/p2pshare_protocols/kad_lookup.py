@@ -23,7 +23,6 @@ Why it is shaped so:
 
 from __future__ import annotations
 
-import hashlib
 from bisect import insort
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -31,11 +30,13 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from .kad_keys import Contact, K
-from .kad_region import CAPS, shell
+from .kad_region import window
 
 ALPHA = 10
 MAX_TAKEN = K
 """Peers taken from one reply."""
+SEEDS = 4 * K
+"""Nodes to take from our own table: more than k, since the nearest may all be an attacker's, of which few are asked."""
 MAX_CANDIDATES = 1024
 FREE_PER_INFORMANT = 2
 YIELD = 2
@@ -87,7 +88,6 @@ class _Candidate:
     informants: set[str] = field(default_factory=set)  # empty: from our own table
     state: State = State.HEARD
     asked: float = 0.0
-    rank: bytes = b""
 
     def __lt__(self, other: _Candidate) -> bool:
         return self.distance < other.distance
@@ -228,39 +228,8 @@ class Lookup:
 
     def _window(self, candidates: Iterable[_Candidate]) -> Iterator[_Candidate]:
         """Those of `candidates`, which are in order of distance, that belong to the region."""
-        count = 0
-        shells: list[list[_Candidate]] = [[] for _ in CAPS]
-        inside = self._bound > 0
-        for candidate in candidates:
-            if inside and candidate.distance < self._bound:
-                shells[shell(candidate.distance, self._bound)].append(candidate)
-                continue
-            if inside:
-                inside = False
-                for member in self._drawn(shells):
-                    count += 1
-                    yield member
-            if count >= self.k:
-                return
-            count += 1
-            yield candidate
-        if inside:
-            yield from self._drawn(shells)
-
-    def _drawn(self, shells: list[list[_Candidate]]) -> Iterator[_Candidate]:
-        """Of each shell as many as its cap allows, nearest first."""
-        for members, cap in zip(reversed(shells), reversed(CAPS), strict=True):
-            if len(members) > cap:
-                drawn = {id(candidate) for candidate in sorted(members, key=self._rank)[:cap]}
-                yield from (candidate for candidate in members if id(candidate) in drawn)
-            else:
-                yield from members
-
-    def _rank(self, candidate: _Candidate) -> bytes:
-        if not candidate.rank:
-            name = candidate.contact.key.to_bytes(32, "big")
-            candidate.rank = hashlib.blake2b(name, key=self._salt, digest_size=8).digest()
-        return candidate.rank
+        nearest = ((candidate.distance, candidate) for candidate in candidates)
+        return (candidate for _, candidate in window(nearest, self._bound, self.k, salt=self._salt))
 
     def _alive(self) -> Iterator[_Candidate]:
         failed, slow = State.FAILED, State.SLOW

@@ -14,9 +14,11 @@ make nodes that are always drawn.
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
+from typing import TypeVar
 
 from .kad_keys import BITS, K
 
@@ -25,6 +27,8 @@ CAPS = (18, 11, 7, 5, 5)
 """Of the shells from the outermost inwards, where 10, 5, 2.5, 1.25 and, in all that is left, 1.25 nodes are expected:
 Poisson's 99.5th percentiles. Right for k = 20."""
 _KEPT = 32
+
+T = TypeVar("T")
 
 
 def estimate(distances: Sequence[int]) -> float | None:
@@ -48,6 +52,48 @@ def bound(size: float | None, k: int = K) -> int:
 def shell(distance: int, bound: int) -> int:
     """In which shell of the region a distance under `bound` lies, 0 the outermost."""
     return min(len(CAPS) - 1, (bound // (distance + 1)).bit_length() - 1)
+
+
+def window(
+    nearest_first: Iterable[tuple[int, T]], bound: int, k: int = K, *, salt: bytes = b""
+) -> Iterator[tuple[int, T]]:
+    """Those of (distance, what stands there) that belong to the region: under the bound as far as the caps allow.
+
+    When these are fewer than `k`, the next ones too. Reads no further than it must.
+    """
+    count = 0
+    shells: list[list[tuple[int, T]]] = [[] for _ in CAPS]
+    inside = bound > 0
+    for candidate in nearest_first:
+        if inside and candidate[0] < bound:
+            shells[shell(candidate[0], bound)].append(candidate)
+            continue
+        if inside:
+            inside = False
+            for member in _drawn(shells, salt):
+                count += 1
+                yield member
+        if count >= k:
+            return
+        count += 1
+        yield candidate
+    if inside:
+        yield from _drawn(shells, salt)
+
+
+def _drawn(shells: list[list[tuple[int, T]]], salt: bytes) -> Iterator[tuple[int, T]]:
+    """Of each shell as many as its cap allows, nearest first."""
+    for members, cap in zip(reversed(shells), reversed(CAPS), strict=True):
+        if len(members) > cap:
+            ranked = sorted((_rank(distance, salt), distance) for distance, _ in members)
+            drawn = {distance for _, distance in ranked[:cap]}
+            yield from (member for member in members if member[0] in drawn)
+        else:
+            yield from members
+
+
+def _rank(distance: int, salt: bytes) -> bytes:
+    return hashlib.blake2b(distance.to_bytes(32, "big"), key=salt, digest_size=8).digest()
 
 
 class SizeEstimate:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from p2pshare_protocols.kad_keys import BITS, Contact, K
-from p2pshare_protocols.kad_lookup import Lookup, Pace
+from p2pshare_protocols.kad_lookup import SEEDS, Lookup, Pace
 from p2pshare_protocols.kad_region import SizeEstimate, bound
 from p2pshare_protocols.kad_table import RoutingTable
 
@@ -185,7 +185,7 @@ class VirtualNetwork:
         first_queries: int | None = None
         lookup = Lookup(
             target,
-            seeds if seeds is not None else asker.table.closest(target, K),
+            seeds if seeds is not None else asker.table.closest(target, SEEDS),
             own_id=asker.contact.peer_id,
             pace=asker.pace,
             paths=paths,
