@@ -19,9 +19,10 @@ from p2pshare.errors import RemoteError
 from p2pshare.net import ping
 from p2pshare.net.own import own_muxers, own_sessions
 from p2pshare.net.upgrade import Upgraded, Upgrader
-from p2pshare_protocols import multiaddr
+from p2pshare_protocols import multiaddr, varint
 from p2pshare_protocols.multistream import encode
 from p2pshare_protocols.yamux_frames import DATA, GO_AWAY, HEADER, RST, SYN, WINDOW_UPDATE, frame, unpack_from
+from tests.fuzz.mutations import mutations
 from tests.network.victim import FLOODS, HOLDS, RAISES
 from tests.support_net import key_pair
 
@@ -284,6 +285,68 @@ async def connections(attack: Attack) -> dict[str, Any]:
     return {"opened": opened}
 
 
+_SAID = {  # what speaks a protocol well enough to be mutated
+    "/p2pshare/exchange/1.0.0": "exchange_messages",
+    "/p2pshare/index/1.0.0": "index_messages",
+    "/p2pshare/kad/1.0.0": "kad_messages",
+    "/ipfs/id/push/1.0.0": "identify",
+    "/ipfs/ping/1.0.0": "noise",
+}
+
+
+async def mutants_bare(attack: Attack) -> dict[str, Any]:
+    """Mutations of a negotiation and the first message of a handshake, for `seconds`."""
+    whole = GREETING + encode("/noise") + NOISE_FIRST
+    tls = GREETING + encode("/tls/1.0.0") + bytes.fromhex("160301007a010000760303") + bytes(64)
+    sent = 0
+    with trio.move_on_after(attack.seconds):
+        for data in mutations((whole, tls, GREETING + GREETING), count=10**9, seed=int(attack.seconds)):
+            with suppress(*_LOST), trio.move_on_after(1):
+                async with await attack.bare() as stream:
+                    await stream.send_all(data)
+                    await stream.send_eof()
+                    async for _ in stream:
+                        pass
+            sent += 1
+    return {"sent": sent}
+
+
+async def mutants_inside(attack: Attack) -> dict[str, Any]:
+    """Mutated messages of each protocol on streams of secured connections, and mutated frames, for `seconds`."""
+    from tests.fuzz.targets import TARGETS
+
+    sent = 0
+    frames = mutations(TARGETS["yamux"].seeds, count=10**9, seed=2)
+    kinds = {
+        name: mutations(
+            [len(s).to_bytes(4, "big") + s for s in seeds] + [varint.encode(len(s)) + s for s in seeds],
+            count=10**9,
+            seed=3,
+        )
+        for name, seeds in ((name, TARGETS[target].seeds) for name, target in _SAID.items())
+    }
+    with trio.move_on_after(attack.seconds):
+        while True:
+            with suppress(*_LOST):
+                async with attack.muxed() as upgraded:
+                    for _ in range(20):
+                        for name, said in kinds.items():
+                            with suppress(trio.BrokenResourceError), trio.move_on_after(0.05):
+                                async with await upgraded.muxer.open() as stream:
+                                    await stream.send_all(GREETING + encode(name) + next(said))
+                                    await stream.send_eof()
+                                    while await stream.receive_some(4096):
+                                        pass
+                            sent += 1
+            with suppress(*_LOST):
+                upgraded = await attack.secured()
+                for _ in range(20):
+                    await upgraded.secure.send_all(next(frames))
+                    sent += 1
+                await upgraded.secure.abort()
+    return {"sent": sent}
+
+
 ATTACKS: dict[str, Callable[[Attack], Awaitable[dict[str, Any]]]] = {
     attack.__name__: attack
     for attack in (
@@ -302,6 +365,8 @@ ATTACKS: dict[str, Callable[[Attack], Awaitable[dict[str, Any]]]] = {
         never_opened,
         never_read,
         connections,
+        mutants_bare,
+        mutants_inside,
     )
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from p2pshare.net import ping
-from tests.support_guard import attack, dial_once
+from tests.support_guard import attack, dial_once, whole
 from tests.support_nodes import RealNode, running
 
 pytestmark = pytest.mark.slow
@@ -36,6 +36,20 @@ async def test_two_hundred_connections_leave_the_control_socket_its_descriptors(
             assert network
             assert len(os.listdir(f"/proc/{node.pid}/fd")) < 64
         assert await dial_once(address, 100) is not None
+
+
+@pytest.mark.parametrize("name", ["mutants_bare", "mutants_inside"])
+async def test_broken_bytes_on_plain_and_secured_streams_leave_a_daemon_answering(name: str, tmp_path: Path) -> None:
+    """Five seconds each; `python -m bench guard` does a minute."""
+    node = RealNode(tmp_path / "node")
+    with running(node):
+        node.start()
+        address = node.address()
+        done = await whole(name, address, seconds=5)
+        assert done["sent"] > 50
+        assert await dial_once(address, 100) is not None
+        assert "Traceback" not in node.log_tail()
+        assert node.json("daemon", "status")
 
 
 async def test_fifty_peers_that_never_read_do_not_keep_a_daemon_from_ending(tmp_path: Path) -> None:
