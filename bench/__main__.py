@@ -15,6 +15,7 @@ FIGURES = {
     "small-files": "bench.small_files",
     "start": "bench.start",
     "dht": "bench.dht",
+    "index": "bench.index",
     "dht-store": "bench.dht_store",
 }
 
