@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 COMMON = frozenset(("--json", "--quiet", "-q", "--no-start"))
@@ -23,9 +25,13 @@ class Group(click.Group):
 
 
 class Listing(Group):
-    """A group whose `list` is meant when only flags are given: `jobs`, `jobs --json`."""
+    """A group with a command that is meant when only flags are given: `jobs --json` is `jobs list --json`."""
+
+    def __init__(self, *args: Any, default: str = "list", **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._default = default
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if all(word in COMMON for word in args):
-            args = ["list", *args]
+            args = [self._default, *args]
         return super().parse_args(ctx, args)

@@ -23,6 +23,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("status", "status"),
     "peers": ("status", "peers"),
     "id": ("status", "show_id"),
+    "doctor": ("care", "doctor"),
+    "storage": ("care", "storage"),
     "daemon": ("daemon", "daemon"),
     "config": ("config", "config"),
     "call": ("status", "call"),

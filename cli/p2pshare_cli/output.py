@@ -57,13 +57,13 @@ class Output:
                 line = json.dumps(body, default=str)
             click.echo(line)
 
-    def say(self, text: str = "", *, bold: bool = False) -> None:
+    def say(self, text: str = "", *, bold: bool = False, colour: str | None = None) -> None:
         """A line of a result; nothing with `--json`."""
         if self.as_json:
             return
         self.clear()
         shown = _printable(clean(text, limit=MAX_LINE))  # names in it were chosen by others
-        click.echo(click.style(shown, bold=True) if bold and self.colour else shown)
+        click.echo(click.style(shown, bold=bold or None, fg=colour) if self.colour and (bold or colour) else shown)
 
     def note(self, text: str) -> None:
         """A line about what is going on, for a person; nothing with `--json` or `--quiet`."""

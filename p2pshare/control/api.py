@@ -26,6 +26,13 @@ class Node(Protocol):
     async def id(self) -> Answer:
         """{"peer_id", "addresses": [multiaddr/p2p/ID…]}"""
 
+    async def doctor(self) -> Answer:
+        """{"checks": [{"name", "state", "message", "remedy"}], "failed": n}"""
+
+    async def storage_show(self) -> Answer: ...
+
+    async def storage_gc(self) -> Answer: ...
+
     async def share_start(
         self,
         *,

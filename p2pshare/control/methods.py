@@ -128,6 +128,28 @@ _SHARES = (
     ),
 )
 
+_CARE = (
+    Method(
+        "doctor",
+        "Look at everything that must be right: socket, key, ports, NAT, clock, disk, DHT, bootstrap, shares.",
+        "checks: [{name, state: ok, warn or fail; message, remedy}], failed: how many",
+        {},
+    ),
+    Method(
+        "storage.show",
+        "Where the room goes, in bytes.",
+        "free, catalogue, blocks: {count, bytes}, copies: {count, bytes}, in_place: {count, bytes}",
+        {},
+    ),
+    Method(
+        "storage.gc",
+        "Drop kept blocks that belong to no item any more.",
+        "the keys of storage.show after it; blocks_freed: how many were dropped",
+        {},
+        changes=True,
+    ),
+)
+
 _FINDING = (
     Method(
         "search",
@@ -265,4 +287,6 @@ _LIFE = (
     ),
 )
 
-METHODS: dict[str, Method] = {method.name: method for method in (*_PROCESS, *_SHARES, *_FINDING, *_JOBS, *_LIFE)}
+METHODS: dict[str, Method] = {
+    method.name: method for method in (*_PROCESS, *_CARE, *_SHARES, *_FINDING, *_JOBS, *_LIFE)
+}

@@ -23,6 +23,7 @@ from p2pshare.identity import Identity
 from p2pshare.jobs import JobManager
 from p2pshare.net import limits_from, open_network
 from p2pshare.node.announcing import Announcer
+from p2pshare.node.doctor import Doctor
 from p2pshare.node.indexing import open_index
 from p2pshare.node.running import RunningNode
 from p2pshare.node.upkeep import keep_up
@@ -88,6 +89,7 @@ async def open_node(
                             reader=reader,
                             jobs=jobs,
                             tiers=index.tiers,
+                            doctor=Doctor(config=config, places=places, network=network, dht=dht, store=store),
                             wall_clock=wall_clock,
                             withdrawn=index.wake,
                         )

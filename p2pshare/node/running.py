@@ -16,6 +16,7 @@ from p2pshare.exchange.look import Seen, look
 from p2pshare.jobs import JobHandle, JobManager, as_dict, describe
 from p2pshare.net.api import Network
 from p2pshare.node import views
+from p2pshare.node.doctor import Doctor
 from p2pshare.publish import Announce, Post, ShareOptions
 from p2pshare.store import Item, Job, Store
 from p2pshare_protocols.errors import RemoteProtocolError
@@ -40,6 +41,7 @@ class RunningNode:
         reader: BlockReader,
         jobs: JobManager,
         tiers: Sequence[search.Tier],
+        doctor: Doctor,
         wall_clock: Callable[[], float],
         withdrawn: Callable[[], None] = lambda: None,
     ) -> None:
@@ -50,6 +52,7 @@ class RunningNode:
         self._reader = reader
         self._jobs = jobs
         self._tiers = tiers
+        self._doctor = doctor
         self._now = wall_clock
 
     # -- the node itself --
@@ -59,6 +62,20 @@ class RunningNode:
 
     async def id(self) -> Answer:
         return {"peer_id": self._network.peer_id, "addresses": self._network.addresses()}
+
+    async def doctor(self) -> Answer:
+        return await self._doctor.examine(self._now())
+
+    async def storage_show(self) -> Answer:
+        return views.storage_view(self._store)
+
+    async def storage_gc(self) -> Answer:
+        freed = 0
+        while dropped := self._store.blocks.sweep():
+            freed += dropped
+            await trio.lowlevel.checkpoint()
+        self._store.maintain()
+        return {"blocks_freed": freed, **views.storage_view(self._store)}
 
     # -- sharing --
 

@@ -6,6 +6,7 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
+from p2pshare.content.copies import is_copy
 from p2pshare.dht import DHT
 from p2pshare.net.api import Network, PeerInfo
 from p2pshare.store import JOB_STATES, Item, Store
@@ -68,6 +69,18 @@ def disk_view(store: Store, directory: str) -> dict[str, int]:
         "free": about.f_bavail * about.f_frsize,
         "catalogue": store.size(),
         "blocks": store.blocks.stats().bytes,
+    }
+
+
+def storage_view(store: Store) -> dict[str, Any]:
+    """Where the room goes, in bytes: blocks kept as bytes, copies, what is only referred to, and what is free."""
+    stats, items = store.blocks.stats(), store.items.list()
+    copies = [item for item in items if is_copy(str(store.directory), item.path)]
+    return {
+        **disk_view(store, str(store.directory)),
+        "blocks": {"count": stats.blocks, "bytes": stats.bytes},
+        "copies": {"count": len(copies), "bytes": sum(item.size for item in copies)},
+        "in_place": {"count": len(items) - len(copies), "bytes": sum(i.size for i in items if i not in copies)},
     }
 
 

@@ -1,0 +1,77 @@
+"""doctor, storage: whether all is well with this node, and where its room goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from p2pshare_cli.context import Context, command_options
+from p2pshare_cli.errors import CommandError
+from p2pshare_cli.groups import Listing
+from p2pshare_cli.output import Output, size
+
+MARKS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@click.command()
+@command_options
+def doctor(context: Context) -> None:
+    """Check socket, key, ports, NAT, clock, disk, DHT and bootstrap; exit 0 only if nothing failed."""
+    try:
+        with context.node() as node:
+            about = node.call("doctor")
+    except CommandError as error:
+        about = {"failed": 1, "checks": [_failed("socket", error)]}
+    for check in about["checks"]:
+        context.output.event(check)
+        _show(context.output, check)
+    failed = about["failed"]
+    context.output.event({"event": "done", "failed": failed, "checks": len(about["checks"])})
+    warned = sum(check["state"] == "warn" for check in about["checks"])
+    context.output.say(f"{failed} failed, {warned} to look at, {len(about['checks']) - failed - warned} well.")
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _failed(name: str, error: CommandError) -> dict[str, Any]:
+    return {"name": name, "state": "fail", "message": error.message, "remedy": error.hint}
+
+
+def _show(output: Output, check: dict[str, Any]) -> None:
+    output.say(f"{check['state']:<5} {check['name']:<10} {check['message']}", colour=MARKS.get(check["state"]))
+    if check.get("remedy"):
+        output.say(f"{'':<17}{check['remedy']}")
+
+
+@click.group(cls=Listing, default="show")
+def storage() -> None:
+    """Where the room goes: show, gc."""
+
+
+@storage.command("show")
+@command_options
+def show(context: Context) -> None:
+    """What is kept, what is only referred to, and what is free."""
+    with context.node() as node:
+        about = node.call("storage.show")
+    context.output.event(about)
+    _lines(context.output, about)
+
+
+@storage.command("gc")
+@command_options
+def collect(context: Context) -> None:
+    """Drop kept blocks that belong to no item any more."""
+    with context.node() as node:
+        about = node.call("storage.gc")
+    context.output.event({"event": "done", **about})
+    context.output.say(f"{about['blocks_freed']:,} blocks dropped.")
+    _lines(context.output, about)
+
+
+def _lines(output: Output, about: dict[str, Any]) -> None:
+    for label, key in (("in place", "in_place"), ("copies", "copies"), ("blocks", "blocks")):
+        output.say(f"{label:<9} {about[key]['count']:,}, {size(about[key]['bytes'])}")
+    output.say(f"catalogue {size(about['catalogue'])}")
+    output.say(f"free      {size(about['free'])}")
