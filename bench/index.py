@@ -64,7 +64,7 @@ def recall(home: Path, wanted: Sequence[str], rng: random.Random) -> dict[str, A
     firsts, ends, hits, problems = [], [], 0, []
     for name in wanted:
         query, found = query_of(name, rng), False
-        for now, event in ask(home, query=query, limit=200):
+        for now, event in ask(home, query=query, limit=1000):
             if event.get("event") == "result":
                 firsts.append(now) if not found and event["name"] == name else None
                 found |= event["name"] == name

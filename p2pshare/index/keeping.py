@@ -22,7 +22,7 @@ from p2pshare.store.postings import Owner
 from p2pshare_protocols import index_postings as wire
 from p2pshare_protocols import item_record, multiaddr
 from p2pshare_protocols.errors import RemoteProtocolError
-from p2pshare_protocols.item_record import ItemRecord, Signed, Tombstone
+from p2pshare_protocols.item_record import IDENTITY, ItemRecord, Signed, Tombstone
 from p2pshare_protocols.postings_room import Origin, subnets
 from p2pshare_protocols.query import Query
 
@@ -77,6 +77,10 @@ class Keeper:
         if isinstance(request, wire.Heartbeat):
             rows = self._store.postings.of_owner(owner)
             return wire.encode(wire.Digest(await trio.to_thread.run_sync(wire.buckets_of, rows)))
+        if isinstance(request, wire.Only):
+            low, high = bytes([request.bucket << 2]), bytes([(request.bucket << 2) + 3]) + b"\xff" * IDENTITY
+            gone = self._store.postings.keep_only(owner, low, high, request.identities)
+            return wire.encode(wire.Kept((gone,)))
         if isinstance(request, wire.Remove):
             return wire.encode(wire.Kept(tuple(self._bury(owner, one) for one in request.tombstones)))
         return wire.encode(wire.Kept(await self._store_all(stream.peer_id, owner, request)))

@@ -282,6 +282,8 @@ class Placer:
                 answer = await line.ask(wire.Heartbeat(self._state(node, wire.digest_of(buckets))))
                 if isinstance(answer, wire.Digest):
                     differ = {n for n in range(wire.BUCKETS) if answer.buckets[n] != buckets[n]}
+                    for bucket, identities in _staying(mine, differ):
+                        await line.ask(wire.Only(self._state(node), bucket, identities))
                     await self._send(line, node, _grouped(mine, differ))
         except P2PShareError as error:
             _log.debug("%s did not take a heartbeat: %s", node, error)
@@ -295,10 +297,19 @@ def _places(one: Mine, nodes: list[str], before: tuple[str, ...]) -> list[str]:
     return nodes if one.placed == WAITING else [node for node in nodes if node not in before]
 
 
+def _staying(mine: Iterable[tuple[str, Mine]], buckets: set[int]) -> Iterator[tuple[int, tuple[bytes, ...]]]:
+    """(bucket, identities of what we have in it), for those that a message has room for."""
+    found: dict[int, set[bytes]] = {bucket: set() for bucket in buckets}
+    for _, one in mine:
+        if (bucket := wire.bucket_of(one.identity)) in found:
+            found[bucket].add(one.identity)
+    yield from ((bucket, tuple(ids)) for bucket, ids in sorted(found.items()) if len(ids) <= wire.MAX_ENTRIES)
+
+
 def _grouped(mine: Iterable[tuple[str, Mine]], buckets: set[int]) -> list[tuple[Mine, list[str]]]:
     found: dict[int, tuple[Mine, list[str]]] = {}
     for term, one in mine:
-        if one.identity[0] % wire.BUCKETS in buckets:
+        if wire.bucket_of(one.identity) in buckets:
             found.setdefault(one.id, (one, []))[1].append(term)
     return list(found.values())
 

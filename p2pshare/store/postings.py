@@ -229,6 +229,21 @@ class Postings:
             )
         return gone
 
+    def keep_only(self, owner: Owner, low: bytes, high: bytes, identities: Iterable[bytes]) -> int:
+        """Drop what this owner placed with an identity from `low` up to `high`, but for `identities`: how many went."""
+        kept = set(identities)
+        rows = self._db.all(
+            "SELECT identity FROM posting_records WHERE publisher = ? AND identity >= ? AND identity <= ? AND owner = ?"
+            " AND words <> ''",
+            (owner.origin.publisher, low, high, owner.id),
+        )
+        gone = [row[0] for row in rows if row[0] not in kept]
+        with self._writing():
+            count = sum(self._empty(owner.origin.publisher, identity) for identity in gone)
+            sql = "DELETE FROM posting_records WHERE publisher = ? AND identity = ?"
+            self._db.executemany(sql, [(owner.origin.publisher, identity) for identity in gone])
+        return count
+
     def find(self, term: str, also: Iterable[str], now: float, limit: int) -> list[Signed]:
         """Records under `term` of publishers that live, whose words hold every term of `also`; at most `limit`.
 

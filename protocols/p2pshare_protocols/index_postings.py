@@ -24,7 +24,7 @@ MAX_FRAME: Final = 64 << 10  # bytes of a body, either way
 MAX_ENTRIES: Final = 400  # records of a frame
 MAX_TERMS: Final = terms.MAX_TERMS_PER_ITEM
 MAX_COUNTED: Final = 64  # terms whose counts an answer may tell
-BUCKETS: Final = 64  # of a digest, by the first byte of a record's identity
+BUCKETS: Final = 64  # of a digest, by the first six bits of a record's identity
 BUCKET: Final = 8  # bytes
 _DOMAIN: Final = b"p2pshare index statement 1\0"
 _KEYS: Final = 16  # of any map
@@ -73,6 +73,16 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True)
+class Only:
+    """Of this publisher's records in a bucket these are to stay; what else this sender placed there is published no
+    more (a tombstone did not reach the node)."""
+
+    by: Statement
+    bucket: int
+    identities: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Find:
     """Records under `term` that the whole `query` lets through, at most `limit`."""
 
@@ -108,7 +118,7 @@ class FindEnd:
     counts: dict[str, int]
 
 
-Request = Store | Remove | Heartbeat | Find
+Request = Store | Remove | Heartbeat | Only | Find
 Answer = Kept | Digest | Records | FindEnd
 
 
@@ -127,8 +137,12 @@ def buckets_of(postings: Iterable[tuple[str, bytes, int]]) -> tuple[bytes, ...]:
     found = [0] * BUCKETS
     for term, identity, sequence in postings:
         about = b"%b%d " % (identity, sequence) + term.encode("utf-8", "surrogatepass")
-        found[identity[0] % BUCKETS] ^= int.from_bytes(hashlib.sha256(about).digest()[:BUCKET], "big")
+        found[bucket_of(identity)] ^= int.from_bytes(hashlib.sha256(about).digest()[:BUCKET], "big")
     return tuple(one.to_bytes(BUCKET, "big") for one in found)
+
+
+def bucket_of(identity: bytes) -> int:
+    return identity[0] >> 2
 
 
 def digest_of(buckets: Sequence[bytes]) -> bytes:
@@ -152,6 +166,8 @@ def _fields(message: Request | Answer) -> dict[str, Any]:
             return {"op": "remove", "by": _by(by), "tombstones": [[one.body, one.signature] for one in tombstones]}
         case Heartbeat(by):
             return {"op": "beat", "by": _by(by)}
+        case Only(by, bucket, identities):
+            return {"op": "only", "by": _by(by), "bucket": bucket, "identities": list(identities)}
         case Find(term, query, limit):
             return {"op": "find", "term": term, "find": query.to_wire(), "limit": limit}
         case Kept(counts):
@@ -239,6 +255,10 @@ def read_request(message: dict[str, Any]) -> Request:
             if len(by.digest) != hashlib.sha256().digest_size:
                 raise RemoteProtocolError("a heartbeat has no digest")
             return Heartbeat(by)
+        case "only":
+            by = _statement(message.get("by"))
+            kept = tuple(_exactly(one, IDENTITY) for one in _list(message.get("identities"), MAX_ENTRIES))
+            return Only(by, _number(message.get("bucket"), BUCKETS - 1), kept)
         case "find":
             limit = min(_number(message.get("limit"), 2**32), MAX_LIMIT)
             return Find(_term(message.get("term")), Query.from_wire(message.get("find")), max(1, limit))
@@ -311,10 +331,3 @@ def _number(value: object, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
         raise RemoteProtocolError("a number is out of range")
     return value
-
-
-__all__ = [
-    "BUCKETS", "Answer", "Digest", "Entry", "Find", "FindEnd", "Heartbeat", "IDENTITY", "Kept", "Records", "Remove",
-    "Request", "Statement", "Store", "batches", "buckets_of", "digest_of", "encode", "pages", "read_answer",
-    "read_request", "state", "unpack",
-]  # fmt: skip

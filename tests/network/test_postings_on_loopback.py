@@ -174,6 +174,32 @@ async def test_a_heartbeat_brings_back_what_a_node_lost_and_keeps_it_shown(tmp_p
         assert b.keeper.look_up("raft", parse("raft"), 10)[0] == []
 
 
+async def test_a_node_that_was_away_when_something_was_withdrawn_hears_it_later(tmp_path: Path) -> None:
+    clock = Clock()
+    async with nodes(2, tmp_path, clock) as (a, b):
+        cid = await shared(a, "raft.mp4")
+        await shared(a, "paxos.mp4")
+        item = a.store.items.by_cid(cid)
+        assert item is not None
+        a.store.items.remove(item.id)
+        for record in a.store.own_postings.records_of(item.id, 10):  # told to nobody
+            tombstone = item_record.sign(Tombstone(record.identity, record.sequence + 1), a.publisher.private)
+            a.store.own_postings.bury(record.id, record.sequence + 1, tombstone)
+            for term in ("raft", "mp4", "video"):
+                a.store.own_postings.placed(
+                    term, [b.net.peer_id], 1e18, a.store.own_postings.under(term, waiting_only=True)
+                )
+        a.store.own_postings.forget(item.id)
+        assert b.store.postings.count() == 6
+        clock.now += 25 * 3600
+        a.placer.wake()
+        with trio.fail_after(10):
+            while b.store.postings.count() > 3:
+                await trio.sleep(0.01)
+        assert (await b.search("paxos"))[1]["results"] == 1
+        assert (await b.search("raft"))[1]["results"] == 0
+
+
 async def test_a_restart_goes_on_with_what_was_not_placed(tmp_path: Path) -> None:
     async with nodes(1, tmp_path) as (a,):
         a.dht.near = []

@@ -124,6 +124,7 @@ def test_messages_come_back_as_they_were() -> None:
         wire.Store(by, (wire.Entry(talk, ("raft", "mp4")),)),
         wire.Remove(by, (item_record.sign(Tombstone(TALK.identity, 9), KEY),)),
         wire.Heartbeat(beat),
+        wire.Only(by, 63, (TALK.identity,)),
         wire.Find("raft", parse('raft "state machine" type:video'), 20),
     ):
         assert wire.read_request(wire.unpack(wire.encode(request)[4:])) == request
@@ -161,7 +162,7 @@ def test_a_digest_tells_what_differs() -> None:
     postings = [("raft", bytes([n]) * 16, 1) for n in range(100)]
     here = wire.buckets_of(postings)
     there = wire.buckets_of(reversed(postings[:-1]))
-    assert [n for n in range(wire.BUCKETS) if here[n] != there[n]] == [99 % wire.BUCKETS]
+    assert [n for n in range(wire.BUCKETS) if here[n] != there[n]] == [99 >> 2]
     assert wire.digest_of(here) != wire.digest_of(there)
 
 
@@ -176,6 +177,8 @@ def test_a_digest_tells_what_differs() -> None:
         {"op": "store", "by": [bytes(32), 1, bytes(64), b""], "postings": [[b"", bytes(64), ["raft", "raft"]]]},
         {"op": "store", "by": [bytes(32), 1, bytes(64), b""], "postings": [[bytes(417), bytes(64), ["raft"]]]},
         {"op": "beat", "by": [bytes(32), 1, bytes(64), b""]},
+        {"op": "only", "by": [bytes(32), 1, bytes(64), b""], "bucket": 64, "identities": []},
+        {"op": "only", "by": [bytes(32), 1, bytes(64), b""], "bucket": 3, "identities": [b"short"]},
         {"op": "find", "term": "raft", "find": {"words": ["raft"], "strange": 1}, "limit": 3},
         {"op": "find", "term": "", "find": {"words": ["raft"]}, "limit": 3},
     ],
