@@ -16,6 +16,7 @@ FIGURES = {
     "start": "bench.start",
     "dht": "bench.dht",
     "index": "bench.index",
+    "guard": "bench.guard",
     "dht-store": "bench.dht_store",
 }
 

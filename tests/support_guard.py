@@ -37,9 +37,9 @@ class Speaker:
             raise AssertionError(f"{self.process.args} ended with {self.process.wait(WAIT)}")
         return dict(json.loads(line))
 
-    async def hears(self) -> dict[str, Any]:
+    async def hears(self, patience: float = WAIT) -> dict[str, Any]:
         """As `hear`, while other tasks go on."""
-        with trio.fail_after(WAIT):
+        with trio.fail_after(patience):
             return await trio.to_thread.run_sync(self.hear, abandon_on_cancel=True)
 
     def end(self) -> int:
@@ -102,10 +102,10 @@ def attack(name: str, target: str | Victim, **options: Any) -> Iterator[Speaker]
         attacker.end()
 
 
-async def whole(name: str, target: str | Victim, **options: Any) -> dict[str, Any]:
-    """An attack to its end; what came of it."""
+async def whole(name: str, target: str | Victim, *, patience: float = WAIT, **options: Any) -> dict[str, Any]:
+    """An attack to its end, which may take `patience` seconds; what came of it."""
     with attack(name, target, **options) as attacker:
-        while "done" not in (told := await attacker.hears()):
+        while "done" not in (told := await attacker.hears(patience)):
             pass
     return dict(told["done"])
 
