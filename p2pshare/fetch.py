@@ -40,6 +40,7 @@ _FILES_A_TURN: Final = 500  # files put into the catalogue before other tasks ge
 ROOM_LOOK: Final = 0.5  # seconds between two looks at a full disk
 ROOM_MORE: Final = 64 << 10  # bytes that must have become free before it is worth to go on
 ROOM_ANYWAY: Final = 60.0  # seconds until it is tried without
+_LONGEST: Final = 5000  # characters of a path inside an item; longer ones are not found by a search
 _log = logging.getLogger(__name__)
 
 
@@ -160,7 +161,7 @@ async def _attempt(parts: FetchParts, wish: Wish, job: FetchJob) -> Fetched | No
 
 
 async def _room(destination: str, home: str, before: tuple[int, int]) -> None:
-    """Wait until a disk has more room than `before`, or long enough to try anyway. Nothing tells of it: it is polled."""
+    """Wait until a disk has more room than `before`, or long enough to try anyway. Polled, since nothing tells."""
     parent = os.path.dirname(destination)
     with trio.move_on_after(ROOM_ANYWAY):
         while _free(parent) < before[0] + ROOM_MORE and _free(home) < before[1] + ROOM_MORE:  # noqa: ASYNC110
@@ -266,15 +267,19 @@ def _draft(fetched: Fetched) -> ItemDraft:
 
 def _names(fetched: Fetched) -> list[NameRow]:
     rows = []
-    for entry in fetched.entries:
+    for number, entry in enumerate(fetched.entries):
         if entry.path and entry.cid is not None:
-            rows.append(NameRow(_text(entry), _last(entry), entry.cid, entry.size or 0, entry.kind))
+            text, last = _text(fetched, number)
+            if len(text) <= _LONGEST:
+                rows.append(NameRow(text, last, entry.cid, entry.size or 0, entry.kind))
     return rows
 
 
-def _text(entry: Entry) -> str:
-    return b"/".join(entry.path).decode("utf-8", "surrogateescape")
-
-
-def _last(entry: Entry) -> str:
-    return entry.path[-1].decode("utf-8", "surrogateescape")
+def _text(fetched: Fetched, number: int) -> tuple[str, str]:
+    """An entry's path inside the item, and its last name. As on our disk when a name is none that a path can have."""
+    path = fetched.entries[number].path
+    if any(not name or b"/" in name or b"\0" in name or name in {b".", b".."} for name in path):
+        names = fetched.destination.safe_path(number)
+        return "/".join(names), names[-1]
+    text = b"/".join(path).decode("utf-8", "surrogateescape")
+    return text, path[-1].decode("utf-8", "surrogateescape")

@@ -7,13 +7,14 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, Self
 
+from p2pshare.content.hints import HINTS, mapped
 from p2pshare.content.layout import lay_out, link_stays_inside, part_name
 from p2pshare.content.syscalls import preallocate, rename_new, sync_all, syncfs
 from p2pshare.content.tree import Descriptors, SafePath, Tree
-from p2pshare.errors import DiskFull, Exists, LocalError, NotFound, PermissionDenied, from_os_error
+from p2pshare.errors import DiskFull, LocalError, NotFound
 from p2pshare.store import SourceFile
 from p2pshare_protocols.dagplan import Entry
 from p2pshare_protocols.text import clean, safe_filename
@@ -22,12 +23,6 @@ _PREALLOCATED: Final = 1 << 20  # bytes; smaller files get their room as they ar
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _REWRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_HINTS: Final[dict[type[LocalError], str]] = {
-    Exists: "--overwrite replaces it, -o chooses another name",
-    PermissionDenied: "choose another place with -o",
-    DiskFull: "make room, or choose another disk with -o; the job goes on from where it stopped",
-    NotFound: "make the directory first, or choose another place with -o",
-}
 
 
 def target_of(path: str, name: str) -> str:
@@ -42,7 +37,7 @@ def check_target(path: str, *, overwrite: bool) -> None:
 
     Raises Exists, NotFound or PermissionDenied.
     """
-    with _mapped(f"write {path}"):
+    with mapped(f"write {path}"):
         parent = os.path.dirname(path) or "."
         if not os.path.isdir(parent):
             raise NotADirectoryError(20, "its directory is not there", path)
@@ -73,7 +68,7 @@ class Destination:
         directory, self._name = os.path.split(path)
         self._directory = os.path.join(directory, "")
         self._status: dict[int, tuple[int, int, int]] = {}  # size, inode, mtime of files written in one go
-        with _mapped(f"write {path}"), contextlib.ExitStack() as undo:
+        with mapped(f"write {path}"), contextlib.ExitStack() as undo:
             self._parent = os.open(directory or ".", _DIRECTORY)
             undo.callback(os.close, self._parent)
             if not overwrite and self._exists(self._name):
@@ -120,19 +115,23 @@ class Destination:
         base = self._directory + (self._name if self._finished else self._part)
         return base if self._single else "/".join((base, *self._paths[index]))
 
+    def safe_path(self, index: int) -> SafePath:
+        """The names under which an entry lies below the destination."""
+        return self._paths[index]
+
     def source_file(self, index: int) -> SourceFile:
         """A file as the catalogue refers to it, as it is now."""
         path = self.path_of(index)
         known = self._status.get(index)
         if known is not None:
             return SourceFile(path, *known)
-        with _mapped(f"read {path}"):
+        with mapped(f"read {path}"):
             status = os.stat(path, follow_symlinks=False)
         return SourceFile(path, status.st_size, status.st_ino, status.st_mtime_ns)
 
     def write(self, index: int, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write file bytes that were verified. The file is made on the first call; b"" makes an empty one."""
-        with _mapped(f"write {self.path_of(index)}"):
+        with mapped(f"write {self.path_of(index)}"):
             if index not in self._made:
                 self._make(index)
             with self._borrow(index) as descriptor:
@@ -144,7 +143,7 @@ class Destination:
 
     def write_whole(self, files: Sequence[tuple[int, memoryview]]) -> None:
         """Make and write small files, each all of its bytes, that were verified; neighbours cost one directory."""
-        with _mapped(f"write {self.path}"), contextlib.ExitStack() as stack:
+        with mapped(f"write {self.path}"), contextlib.ExitStack() as stack:
             parent: SafePath | None = None
             directory = -1
             for index, data in files:
@@ -178,7 +177,7 @@ class Destination:
 
     def read(self, index: int, offset: int, length: int) -> bytes:
         """Bytes written before; shorter at the end of the file, empty when it is not there."""
-        with _mapped(f"read {self.path_of(index)}"):
+        with mapped(f"read {self.path_of(index)}"):
             try:
                 with self._borrow(index) as descriptor:
                     return os.pread(descriptor, length, offset)
@@ -190,7 +189,7 @@ class Destination:
         with self._dirtying:
             dirty, self._dirty = self._dirty, set()
         try:
-            with _mapped(f"write {self.path}"), contextlib.ExitStack() as stack:
+            with mapped(f"write {self.path}"), contextlib.ExitStack() as stack:
                 if len(dirty) > 16:
                     syncfs(self._tree.root)
                 else:
@@ -205,7 +204,7 @@ class Destination:
 
         Links that would lead out of the tree are left out and told in `skipped`.
         """
-        with _mapped(f"write {self.path}"):
+        with mapped(f"write {self.path}"):
             for index, entry in enumerate(self._entries):
                 self._complete(index, entry)
             self._descriptors.close()
@@ -254,7 +253,7 @@ class Destination:
         status = os.fstatvfs(self._parent)
         room = status.f_bavail * status.f_frsize
         if needed > room and not self._resumed:
-            raise DiskFull(f"{self.path} needs {needed} bytes, and its disk has {room} left", hint=_HINTS[DiskFull])
+            raise DiskFull(f"{self.path} needs {needed} bytes, and its disk has {room} left", hint=HINTS[DiskFull])
 
     def _open_tree(self) -> Tree:
         if not self._resumed:
@@ -391,14 +390,3 @@ class Destination:
             shutil.rmtree(name, dir_fd=self._parent)
         else:
             os.unlink(name, dir_fd=self._parent)
-
-
-@contextlib.contextmanager
-def _mapped(doing: str) -> Iterator[None]:
-    """Map OSErrors at the edge, with what to do about each."""
-    try:
-        yield
-    except OSError as error:
-        mapped = from_os_error(error, doing)
-        mapped.hint = _HINTS.get(type(mapped), "")
-        raise mapped from error

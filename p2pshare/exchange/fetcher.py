@@ -196,7 +196,7 @@ class Fetcher:
         try:
             walk = _Noting(root, nodes)
             await self._structure.complete(walk)
-            plan = walk.plan()
+            plan = await trio.to_thread.run_sync(walk.plan)  # seconds, for a DAG that unfolds to our bounds
         except RemoteProtocolError as error:
             raise MalformedContent(f"the content cannot be fetched: {error}") from error
         if root.codec == RAW and plan.size is None:
