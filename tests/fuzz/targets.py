@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from p2pshare.net import identify
 from p2pshare_protocols import (
@@ -21,6 +23,8 @@ from p2pshare_protocols import (
     exchange_messages,
     hamt,
     index_messages,
+    index_postings,
+    item_record,
     kad_messages,
     link,
     multiaddr,
@@ -29,6 +33,7 @@ from p2pshare_protocols import (
     noise_payload,
     peerid,
     query,
+    tls_identity,
     unixfs,
     yamux_frames,
 )
@@ -36,6 +41,7 @@ from p2pshare_protocols.dagwalk import DagWalk
 from p2pshare_protocols.errors import ProtocolError, RemoteProtocolError
 from p2pshare_protocols.index_answer import AnswerReader
 from p2pshare_protocols.yamux import Yamux
+from tests.support_golden import golden
 
 PEER = peerid.peer_id_from_ed25519(bytes(range(32)))
 BLOCK = cid.CID.of(cid.RAW, b"content")
@@ -207,6 +213,26 @@ def _index(data: bytes) -> None:
     _in_two(AnswerReader(query.parse("hello"), 10, PEER).receive_data, data)
 
 
+def _postings(data: bytes) -> None:
+    message = index_postings.unpack(data)
+    with contextlib.suppress(RemoteProtocolError):
+        index_postings.read_request(message)
+    index_postings.read_answer(message)
+
+
+def _certificate(data: bytes) -> None:
+    with contextlib.suppress(RemoteProtocolError):
+        tls_identity.decode_signed_key(data)
+    tls_identity.verify_certificate(data, 1_800_000_000.0)
+
+
+def _certificate_seeds() -> tuple[bytes, ...]:
+    key = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
+    identity = peerid.encode_public_key(peerid.ED25519, key.public_key().public_bytes_raw())
+    certificate = tls_identity.make_certificate(ec.derive_private_key(7, ec.SECP256R1()), identity, key.sign, 1)
+    return (certificate.public_bytes(Encoding.DER), tls_identity.encode_signed_key(identity, bytes(64)))
+
+
 def _kad(data: bytes) -> None:
     kad_messages.encode(kad_messages.decode(data))
 
@@ -235,6 +261,8 @@ def _control(data: bytes) -> None:
 
 _CALL = control.request(1, "share.start", {"paths": ["/a"], "copy": True, "n": 1})
 
+_POSTINGS = golden("index.md", "postings")
+
 TARGETS: dict[str, Target] = {
     "cid": Target(_cid, (BLOCK.binary, cid.CID.of(cid.DAG_PB, b"x").binary)),
     "cid_text": Target(_text(cid.CID.parse), (str(BLOCK).encode(), b"QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG")),
@@ -250,6 +278,11 @@ TARGETS: dict[str, Target] = {
     "yamux": Target(_yamux, _FRAMES),
     "exchange_messages": Target(_exchange, _exchange_seeds()),
     "index_messages": Target(_index, tuple(g[4:] for g in _golden("index.md")) + _golden("index.md")),
+    "item_record": Target(item_record.decode, tuple(_POSTINGS[name] for name in ("item", "inside", "tombstone"))),
+    "index_postings": Target(
+        _postings, tuple(_POSTINGS[name][4:] for name in ("store", "heartbeat", "find", "records", "end"))
+    ),
+    "tls_identity": Target(_certificate, _certificate_seeds()),
     "kad_messages": Target(_kad, _kad_seeds()),
     "control": Target(
         _control, tuple(control.encode(f, _CALL) for f in (control.Framing.JSON, control.Framing.MSGPACK))
