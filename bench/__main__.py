@@ -18,6 +18,7 @@ FIGURES = {
     "index": "bench.index",
     "guard": "bench.guard",
     "dht-store": "bench.dht_store",
+    "dht-real": "bench.dht_real",
 }
 
 

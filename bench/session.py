@@ -1,10 +1,10 @@
 """How fast one stream moves, memory to memory, over loopback TCP between two processes, in writes of 1 MiB.
 
-    python bench/session.py [MIB]
+    python -m bench session [--runs N] [--size MIB]
 
-Prints one line of JSON: MB/s of stock libp2p (noise, yamux), of our `/noise`, of our AES-GCM suite, and the ratios;
-and the median and worst round trip of a ping beside each of our transfers, in ms. The three take turns, and the
-best of the rounds counts for each, so that other load on the machine hurts them alike.
+MB/s of stock libp2p (noise, yamux), of our `/noise` and AES-GCM suites, and of ours with stock in both directions, each
+over stock to stock; CPU seconds a GB of both sides together; 100 streams at once over one stream; the median and worst
+round trip of a ping beside each of our transfers, in ms. All take turns; a ratio is the median of the runs' ratios.
 """
 
 from __future__ import annotations
@@ -16,69 +16,147 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
 
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bench.support import HERE, MIB, options, report
+from p2pshare.net import open_network
+from p2pshare.net.api import Stream
 from p2pshare.net.muxer import Muxer
+from p2pshare.net.muxer_stream import MuxStream
 from p2pshare.net.session import secure_inbound, secure_outbound
 from p2pshare_protocols.noise_cipher import NOISE, NOISE_AESGCM
+from p2pshare_protocols.peerid import peer_id_from_ed25519
 
-MIB = 1 << 20
-ROUNDS = 3
-WAYS = {"stock": 128, "chacha": 512, "aesgcm": 512}  # MiB to move
-SUITE = {"chacha": NOISE, "aesgcm": NOISE_AESGCM}
-STOCK_PROTOCOL = "/bench/1.0.0"
+SUITE = {"chacha": NOISE, "aesgcm": NOISE_AESGCM, "hundred": NOISE_AESGCM}
+# way -> (sender, receiver, MiB to move)
+WAYS = {
+    "stock": ("stock", "stock", 64),
+    "chacha": ("chacha", "chacha", 512),
+    "aesgcm": ("aesgcm", "aesgcm", 512),
+    "hundred": ("hundred", "hundred", 500),
+    "to_stock": ("node", "stock", 64),
+    "from_stock": ("stock", "node", 64),
+}
+PROTOCOL = "/bench/1.0.0"
+STREAMS = 100
+LISTEN = "/ip4/127.0.0.1/tcp/0"
 
 
 class Identity:
     def __init__(self) -> None:
         self.private = Ed25519PrivateKey.generate()
         self.public = self.private.public_key().public_bytes_raw()
+        self.peer_id = peer_id_from_ed25519(self.public)
 
 
-async def send_ours(way: str, port: int, total: int) -> None:
-    stream = await trio.open_tcp_stream("127.0.0.1", port)
-    session = await secure_outbound(stream, SUITE[way], Identity(), expected_peer=None)
+class Meter:
+    """MB/s and CPU seconds from the first byte to the last."""
+
+    def __init__(self) -> None:
+        self._begun, self._cpu = time.perf_counter(), time.process_time()
+
+    def tell(self, count: int = 0, **more: float) -> None:
+        cpu, took = time.process_time() - self._cpu, time.perf_counter() - self._begun
+        print(json.dumps({"rate": count / took / 1e6, "cpu": cpu, **more}), flush=True)
+
+
+# Our session and muxer alone
+
+
+async def send_ours(kind: str, port: str, total: int) -> None:
+    transport = await trio.open_tcp_stream("127.0.0.1", int(port))
+    session = await secure_outbound(transport, SUITE[kind], Identity(), expected_peer=None)
     muxer = Muxer(session, initiator=True)
     pings: list[float] = []
+    count = STREAMS if kind == "hundred" else 1
+    data = os.urandom(MIB)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(muxer.run)
-        out = await muxer.open_stream()
-        data = os.urandom(MIB)
 
         async def ping() -> None:
             while True:
                 pings.append(await muxer.ping())
                 await trio.sleep(0.01)
 
+        async def one(out: MuxStream) -> None:
+            for _ in range(total // MIB // count):
+                await out.send_all(data)
+            await out.send_eof()
+            await out.receive_some()
+
+        outs = [await muxer.open_stream() for _ in range(count)]
         nursery.start_soon(ping)
-        for _ in range(total // MIB):
-            await out.send_all(data)
-        await out.send_eof()
-        await out.receive_some()
+        meter = Meter()
+        async with trio.open_nursery() as sending:
+            for out in outs:
+                sending.start_soon(one, out)
         nursery.cancel_scope.cancel()
-    print(json.dumps({"median": statistics.median(pings) * 1e3, "worst": max(pings) * 1e3}), flush=True)
+    meter.tell(median=statistics.median(pings) * 1e3, worst=max(pings) * 1e3)
 
 
-async def receive_ours(way: str, total: int) -> None:
+async def receive_ours(kind: str, total: int) -> None:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     print(listener.socket.getsockname()[1], flush=True)
-    session = await secure_inbound(await listener.accept(), SUITE[way], Identity())
+    session = await secure_inbound(await listener.accept(), SUITE[kind], Identity())
     muxer = Muxer(session, initiator=False)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(muxer.run)
-        stream = await muxer.accept_stream()
-        view = memoryview(bytearray(MIB))
-        got = await stream.receive_into(view)
-        begun = time.perf_counter()
+    got = 0
+
+    async def one(stream: MuxStream) -> None:
+        nonlocal got
+        view = memoryview(bytearray(MIB if kind != "hundred" else MIB // 8))
         while count := await stream.receive_into(view):
             got += count
-        took = time.perf_counter() - begun
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(muxer.run)
+        streams = [await muxer.accept_stream() for _ in range(STREAMS if kind == "hundred" else 1)]
+        meter = Meter()
+        async with trio.open_nursery() as receiving:
+            for stream in streams:
+                receiving.start_soon(one, stream)
         assert got == total, got
-        print(json.dumps({"rate": got / took / 1e6}), flush=True)
-        await stream.aclose()
+        meter.tell(got)
+        for stream in streams:
+            await stream.aclose()
         await muxer.aclose()
+
+
+# Our whole node, and stock libp2p
+
+
+async def send_node(address: str, total: int) -> None:
+    async with AsyncExitStack() as stack:
+        net = await stack.enter_async_context(open_network(Identity(), listen=[LISTEN], allow_private_addresses=True))
+        peer_id = await net.connect(address)
+        stream = await stack.enter_async_context(await net.open_stream(peer_id, [PROTOCOL]))
+        data = os.urandom(MIB)
+        meter = Meter()
+        for _ in range(total // MIB):
+            await stream.send_all(data)
+        await stream.receive_some(1)
+        meter.tell()
+        os._exit(0)
+
+
+async def receive_node(total: int) -> None:
+    async def take(stream: Stream) -> None:
+        view, got = memoryview(bytearray(MIB)), 0
+        meter = Meter()
+        while got < total and (count := await stream.receive_into(view)):
+            got += count
+        meter.tell(got)
+        await stream.send_all(b"x")
+        await stream.receive_some(1)
+
+    async with open_network(Identity(), listen=[LISTEN], allow_private_addresses=True) as net:
+        net.handle(PROTOCOL, take)
+        print(net.addresses()[0], flush=True)
+        await trio.sleep_forever()
 
 
 async def send_stock(address: str, total: int) -> None:
@@ -87,15 +165,16 @@ async def send_stock(address: str, total: int) -> None:
     from multiaddr import Multiaddr
 
     host = new_host(muxer_preference="YAMUX")
-    async with host.run([Multiaddr("/ip4/127.0.0.1/tcp/0")]):
+    async with host.run([Multiaddr(LISTEN)]):
         info = info_from_p2p_addr(Multiaddr(address))
         await host.connect(info)
-        stream = await host.new_stream(info.peer_id, [STOCK_PROTOCOL])
+        stream = await host.new_stream(info.peer_id, [PROTOCOL])  # type: ignore[list-item]
         data = os.urandom(MIB)
+        meter = Meter()
         for _ in range(total // MIB):
             await stream.write(data)
         await stream.read(1)
-        print("{}", flush=True)
+        meter.tell()
         os._exit(0)
 
 
@@ -105,61 +184,80 @@ async def receive_stock(total: int) -> None:
 
     host = new_host(muxer_preference="YAMUX")
 
-    async def handler(stream: object) -> None:
-        got = len(await stream.read(MIB))  # type: ignore[attr-defined]
-        begun = time.perf_counter()
+    async def handler(stream: Any) -> None:
+        meter = Meter()
+        got = 0
         while got < total:
-            got += len(await stream.read(MIB))  # type: ignore[attr-defined]
-        print(json.dumps({"rate": got / (time.perf_counter() - begun) / 1e6}), flush=True)
-        await stream.write(b"x")  # type: ignore[attr-defined]
+            got += len(await stream.read(min(MIB, total - got)))
+        meter.tell(got)
+        await stream.write(b"x")
+        await trio.sleep_forever()
 
-    host.set_stream_handler(STOCK_PROTOCOL, handler)
-    async with host.run([Multiaddr("/ip4/127.0.0.1/tcp/0")]):
+    host.set_stream_handler(PROTOCOL, handler)  # type: ignore[arg-type]
+    async with host.run([Multiaddr(LISTEN)]):
         print(next(str(address) for address in host.get_addrs()), flush=True)
         await trio.sleep_forever()
 
 
-def run(way: str, total: int) -> tuple[float, dict[str, float]]:
-    """MB/s at the receiver, and what the sender measured."""
-    me = [sys.executable, __file__]
-    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    with subprocess.Popen([*me, "receive", way, str(total)], **quiet) as receiver:
-        assert receiver.stdout is not None
-        where = receiver.stdout.readline().strip()
-        sent = subprocess.run(
-            [*me, "send", way, str(total), where], capture_output=True, text=True, check=True, timeout=120
-        )
-        rate = json.loads(receiver.stdout.readline())["rate"]
-        receiver.kill()
-    return rate, json.loads(sent.stdout)
+# The figure
 
 
-def main() -> None:
-    sizes = {way: (int(sys.argv[1]) if len(sys.argv) > 1 else size) * MIB for way, size in WAYS.items()}
-    runs = {way: [] for way in WAYS}  # type: dict[str, list[tuple[float, dict[str, float]]]]
-    for _ in range(ROUNDS):
-        for way, size in sizes.items():
-            runs[way].append(run(way, size))
-    rates = {way: max(rate for rate, _ in results) for way, results in runs.items()}
-    result: dict[str, float] = {f"{way}_mb_s": round(rate) for way, rate in rates.items()}
+def run(way: str, size: int) -> dict[str, float]:
+    """MB/s at the receiver, CPU seconds a GB of both, and what the sender measured of pings."""
+    sender, receiver, most = WAYS[way]
+    total = min(size, most) * MIB
+    me = [sys.executable, "-m", "bench.session"]
+    quiet: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True, "cwd": HERE.parent}
+    with subprocess.Popen([*me, "receive", receiver, str(total)], **quiet) as receiving:
+        try:
+            assert receiving.stdout is not None
+            where = receiving.stdout.readline().strip()
+            sent = subprocess.run([*me, "send", sender, str(total), where], check=True, timeout=120, **quiet)
+            there, here = json.loads(receiving.stdout.readline()), json.loads(sent.stdout)
+        finally:
+            receiving.kill()
+    cpu = (there["cpu"] + here["cpu"]) / total * 1e9
+    return {"rate": there["rate"], "cpu": cpu, **{key: here[key] for key in ("median", "worst") if key in here}}
+
+
+def main(arguments: Sequence[str]) -> int:
+    given = options(__doc__ or "", arguments, runs=5)
+    runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    for _ in range(given.runs):
+        for way in WAYS:
+            runs[way].append(run(way, given.size))
+
+    def middle(way: str, key: str, over: str = "") -> float:
+        below = [found[key] for found in runs[over]] if over else [1.0] * given.runs
+        return round(statistics.median(f[key] / b for f, b in zip(runs[way], below, strict=True)), 2)
+
+    figures: dict[str, float] = {}
+    for way in WAYS:
+        figures[f"{way}_mb_s"] = middle(way, "rate")
+        figures[f"{way}_cpu_s_gb"] = middle(way, "cpu")
+        if way not in ("stock", "hundred"):
+            figures[f"{way}_ratio"] = middle(way, "rate", "stock")
+    figures["hundred_over_one"] = middle("hundred", "rate", "aesgcm")
     for way in SUITE:
-        result[f"{way}_ratio"] = round(rates[way] / rates["stock"], 2)
-        result[f"{way}_ping_median_ms"] = round(min(sent["median"] for _, sent in runs[way]), 2)
-        result[f"{way}_ping_worst_ms"] = round(min(sent["worst"] for _, sent in runs[way]), 2)
-    print(json.dumps(result))
+        figures[f"{way}_ping_median_ms"] = middle(way, "median")
+        figures[f"{way}_ping_worst_ms"] = middle(way, "worst")
+    return report("session", runs=given.runs, **figures)
 
 
 if __name__ == "__main__":
+    logging.disable()
+    senders: dict[str, Callable[[str, int], Awaitable[None]]] = {"node": send_node, "stock": send_stock}
+    receivers: dict[str, Callable[[int], Awaitable[None]]] = {"node": receive_node, "stock": receive_stock}
     match sys.argv[1:]:
-        case ["send", "stock", total, where]:
-            logging.disable()
-            trio.run(send_stock, where, int(total))
-        case ["receive", "stock", total]:
-            logging.disable()
-            trio.run(receive_stock, int(total))
-        case ["send", way, total, where]:
-            trio.run(send_ours, way, int(where), int(total))
-        case ["receive", way, total]:
-            trio.run(receive_ours, way, int(total))
+        case ["send", kind, total, where]:
+            if kind in SUITE:
+                trio.run(send_ours, kind, where, int(total))
+            else:
+                trio.run(senders[kind], where, int(total))
+        case ["receive", kind, total]:
+            if kind in SUITE:
+                trio.run(receive_ours, kind, int(total))
+            else:
+                trio.run(receivers[kind], int(total))
         case _:
-            main()
+            sys.exit(main(sys.argv[1:]))
