@@ -19,7 +19,7 @@ from p2pshare.content import copies, dag
 from p2pshare.content.publisher import Publisher, drop_owner
 from p2pshare.content.walk import FoundDirectory, Scan, Scanner
 from p2pshare.dht.api import Receipt
-from p2pshare.errors import LocalError, P2PShareError, PermissionDenied, UsageError
+from p2pshare.errors import LocalError, P2PShareError, PermissionDenied, QuotaExceeded, UsageError
 from p2pshare.store import Item, ItemDraft, Job, Store
 from p2pshare_protocols import terms
 from p2pshare_protocols.builder import V1_2025, with_hash
@@ -86,16 +86,17 @@ async def share(
     job: ShareJob,
     announce: Announce | None,
     post: Post | None = None,
+    quota: int = 0,
     wall_clock: Callable[[], float] = time.time,
 ) -> dict[str, Any]:
     """Share every path of `options`; the "done" event of EXPERIENCE, with "words", "skipped" and "items" (one a path).
 
     `announce` tells the DHT, `post` places the item's words; without them, or when the options say no, nothing leaves
-    this machine. Their failing does not undo the share: the receipts then say 0. Raises LocalError kinds; "partial"
-    when some of several paths were shared and some not.
+    this machine. Their failing does not undo the share: the receipts then say 0. `quota`: bytes of all kept copies
+    together, 0 is no limit. Raises LocalError kinds; "partial" when some of several paths were shared and some not.
     """
     _check(options)
-    verb = _Share(store, options, job, announce=announce, post=post, wall_clock=wall_clock)
+    verb = _Share(store, options, job, announce=announce, post=post, quota=quota, wall_clock=wall_clock)
     done: list[dict[str, Any]] = []
     failed: list[tuple[str, P2PShareError]] = []
     for number, path in enumerate(options.paths):
@@ -150,8 +151,10 @@ class _Share:
         *,
         announce: Announce | None,
         post: Post | None,
+        quota: int,
         wall_clock: Callable[[], float],
     ) -> None:
+        self._quota = quota
         self._store = store
         self._options = options
         self._job = job
@@ -177,6 +180,7 @@ class _Share:
         )
         try:
             if copy is not None:
+                self._check_quota(scan)
                 self._job.reason("copying")
                 await trio.to_thread.run_sync(_make_copy, scan, copy, limiter=self._limiter)
             self._job.reason("hashing")
@@ -193,6 +197,17 @@ class _Share:
         self._job.set(cid=item.cid)
         self._store.events.append("shares", {"event": "shared", "cid": str(item.cid), "name": item.name})
         return await self._receipt(item, scan)
+
+    def _check_quota(self, scan: Scan) -> None:
+        if not self._quota:
+            return
+        items = self._store.items.list()
+        kept = sum(item.size for item in items if copies.is_copy(self._home, item.path))
+        if kept + scan.size > self._quota:
+            raise QuotaExceeded(
+                f"a copy of {scan.size} bytes has no room: {kept} of {self._quota} bytes are kept already",
+                hint="unshare some copies, raise storage.quota, or share it in place (without --copy)",
+            )
 
     async def _scan(self, path: str) -> Scan:
         self._job.reason("looking at the files")

@@ -49,6 +49,7 @@ class Node(Protocol):
         announce: bool,
         index: bool,
         hash: str,
+        wait: str,
     ) -> Answer:
         """{"job"}. Paths are absolute; text may hold surrogate escapes."""
 

@@ -98,6 +98,13 @@ _SHARES = (
             Param("announce", "boolean", "Tell the DHT who has it.", True),
             Param("index", "boolean", "Make it findable by words.", True),
             Param("hash", "text", "The hash of its CIDs.", "sha256", choices=("sha256", "blake3")),
+            Param(
+                "wait",
+                "text",
+                "Whether the job ends when others can find it, or before, and it is announced in the background.",
+                "findable",
+                choices=("findable", "none"),
+            ),
         ),
         errors=("not-found", "permission", "disk-full", "quota"),
         changes=True,
@@ -138,7 +145,8 @@ _CARE = (
     Method(
         "storage.show",
         "Where the room goes, in bytes.",
-        "free, catalogue, blocks: {count, bytes}, copies: {count, bytes}, in_place: {count, bytes}",
+        "free, catalogue, blocks: {count, bytes}, copies: {count, bytes}, in_place: {count, bytes}, "
+        "quota of the copies, 0 when there is none",
         {},
     ),
     Method(

@@ -91,11 +91,12 @@ async def open_node(
                             tiers=index.tiers,
                             doctor=Doctor(config=config, places=places, network=network, dht=dht, store=store),
                             wall_clock=wall_clock,
-                            withdrawn=index.wake,
+                            quota=config.number("storage.quota"),
+                            index_changed=index.wake,
                         )
                         jobs.register(
                             "share",
-                            functools.partial(node.run_share, announcer.provide, index.post),
+                            functools.partial(node.run_share, announcer.provide, announcer.later, index.post),
                             limit=SHARES_AT_ONCE,
                             discard=functools.partial(publish.discard, store),
                         )

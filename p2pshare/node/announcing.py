@@ -46,6 +46,12 @@ class Announcer:
         if self._nursery is not None and item.announce:
             self._nursery.start_soon(self._announce, item.cid)
 
+    async def later(self, cid: CID) -> Receipt:
+        """Announce in the background; the receipt says that nobody was asked yet."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._announce, cid)
+        return Receipt(0, 0)
+
     async def _announce(self, cid: CID) -> None:
         try:
             self.reannounced(cid, await self.provide(cid))

@@ -42,10 +42,11 @@ class RunningNode:
         jobs: JobManager,
         tiers: Sequence[search.Tier],
         doctor: Doctor,
+        quota: int,
         wall_clock: Callable[[], float],
-        withdrawn: Callable[[], None] = lambda: None,
+        index_changed: Callable[[], None] = lambda: None,
     ) -> None:
-        self._withdrawn = withdrawn
+        self._index_changed = index_changed
         self._store = store
         self._network = network
         self._dht = dht
@@ -53,6 +54,7 @@ class RunningNode:
         self._jobs = jobs
         self._tiers = tiers
         self._doctor = doctor
+        self._quota = quota
         self._now = wall_clock
 
     # -- the node itself --
@@ -67,7 +69,7 @@ class RunningNode:
         return await self._doctor.examine(self._now())
 
     async def storage_show(self) -> Answer:
-        return views.storage_view(self._store)
+        return {**views.storage_view(self._store), "quota": self._quota}
 
     async def storage_gc(self) -> Answer:
         freed = 0
@@ -75,24 +77,33 @@ class RunningNode:
             freed += dropped
             await trio.lowlevel.checkpoint()
         self._store.maintain()
-        return {"blocks_freed": freed, **views.storage_view(self._store)}
+        return {"blocks_freed": freed, **await self.storage_show()}
 
     # -- sharing --
 
-    async def share_start(self, **params: Any) -> Answer:
+    async def share_start(self, *, wait: str, **params: Any) -> Answer:
         options = ShareOptions.from_params(params)
         for path in options.paths:
             if not await trio.Path(path).is_symlink() and not await trio.Path(path).exists():
                 raise NotFound(f"there is no {clean(path, limit=1000)}", hint="Check the path.")
         name = options.name or os.path.basename(options.paths[0].rstrip("/"))
-        return {"job": self._jobs.start("share", options.to_params(), name).id}
+        return {"job": self._jobs.start("share", {**options.to_params(), "wait": wait}, name).id}
 
-    async def run_share(self, announce: Announce, post: Post | None, job: JobHandle) -> Answer:
-        """The runner of share jobs."""
-        options = ShareOptions.from_params(job.params)
-        return await publish.share(
-            store=self._store, options=options, job=job, announce=announce, post=post, wall_clock=self._now
+    async def run_share(self, now: Announce, later: Announce, post: Post | None, job: JobHandle) -> Answer:
+        """The runner of share jobs. `now` announces and waits for the receipt, `later` in the background."""
+        waits = job.params.get("wait") != "none"
+        done = await publish.share(
+            store=self._store,
+            options=ShareOptions.from_params(job.params),
+            job=job,
+            announce=now if waits else later,
+            post=post if waits else None,
+            quota=self._quota,
+            wall_clock=self._now,
         )
+        if not waits:
+            self._index_changed()
+        return done
 
     async def shares_list(self) -> Answer:
         shown = []
@@ -117,7 +128,7 @@ class RunningNode:
                 await trio.lowlevel.checkpoint()
             publish.discard_copy(self._store, item)
             self._store.events.append("shares", {"event": "unshared", "cid": str(item.cid), "name": item.name})
-        self._withdrawn()
+        self._index_changed()
         return {"removed": len(items)}
 
     def _items_of(self, target: str) -> list[Item]:

@@ -170,6 +170,29 @@ def test_storage_tells_copies_from_what_stays_in_place(nodes: tuple[RealNode, Re
     assert source.json("storage")[0]["copies"]["count"] == 0
 
 
+def test_copies_have_a_quota(tmp_path: Path) -> None:
+    node = RealNode(tmp_path / "home")
+    assert node.json("storage", "quota")[0]["value"] == 0
+    node.home.mkdir(mode=0o700)
+    node.run("storage", "quota", "1MiB")
+    with running(node):
+        node.start()
+        assert "no room" in node.fails(9, "share", "-", "--name", "large", input=bytes(2 * MIB))
+        node.run("share", "-", "--name", "small", input=bytes(MIB // 2))
+        assert "storage.quota" in node.fails(9, "share", "-", "--name", "more", input=b"x" * MIB)
+        assert node.json("storage")[0]["copies"] == {"count": 1, "bytes": MIB // 2}
+
+
+def test_without_waiting_it_is_announced_all_the_same(nodes: tuple[RealNode, RealNode], tmp_path: Path) -> None:
+    _, node = nodes
+    (tmp_path / "patience.txt").write_text("soon")
+    assert b"being announced" in node.run("share", str(tmp_path / "patience.txt"), "--wait", "none").stdout
+    for _ in range(100):
+        if any(item["name"] == "patience.txt" and item["findable"]["stored"] for item in node.json("shares")):
+            return
+    raise AssertionError("it was not announced")
+
+
 def test_the_completion_script_completes(nodes: tuple[RealNode, RealNode]) -> None:
     _, node = nodes
     for shell in ("bash", "zsh", "fish"):

@@ -46,7 +46,7 @@ def _show(output: Output, check: dict[str, Any]) -> None:
 
 @click.group(cls=Listing, default="show")
 def storage() -> None:
-    """Where the room goes: show, gc."""
+    """Where the room goes: show, gc, quota."""
 
 
 @storage.command("show")
@@ -70,8 +70,24 @@ def collect(context: Context) -> None:
     _lines(context.output, about)
 
 
+@storage.command("quota")
+@click.argument("limit", metavar="[SIZE]", required=False)
+@command_options
+def quota(context: Context, limit: str | None) -> None:
+    """How much room copies may take; SIZE such as 20GiB sets it, 0 is no limit."""
+    from p2pshare_cli.commands.config import read, write
+
+    if limit is None:
+        context.output.event({"key": "storage.quota", "value": read("storage.quota")})
+        context.output.say(str(read("storage.quota")))
+        return
+    write(context, "storage.quota", limit)
+
+
 def _lines(output: Output, about: dict[str, Any]) -> None:
     for label, key in (("in place", "in_place"), ("copies", "copies"), ("blocks", "blocks")):
         output.say(f"{label:<9} {about[key]['count']:,}, {size(about[key]['bytes'])}")
+    if about.get("quota"):
+        output.say(f"quota     {size(about['quota'])} for copies")
     output.say(f"catalogue {size(about['catalogue'])}")
     output.say(f"free      {size(about['free'])}")

@@ -103,7 +103,7 @@ def list_keys(context: Context) -> None:
 @command_options
 def get_key(context: Context, key: str) -> None:
     """One value, as TOML writes it."""
-    value = _checked(_document()).get(key, _known(key).default)
+    value = read(key)
     context.output.event({"key": key, "value": value})
     context.output.say(config_schema.show(value))
 
@@ -114,6 +114,16 @@ def get_key(context: Context, key: str) -> None:
 @command_options
 def set_key(context: Context, key: str, value: str) -> None:
     """Set a key; VALUE as TOML writes it, plain words need no quotes."""
+    write(context, key, value)
+
+
+def read(key: str) -> config_schema.Value:
+    """What the file says, or the default. Raises CommandError for a key that does not exist."""
+    return _checked(_document()).get(key, _known(key).default)
+
+
+def write(context: Context, key: str, value: str) -> None:
+    """Check and set one key in the file. Raises CommandError."""
     try:
         config_schema.parse_value(key, value)
     except config_schema.ConfigProblem as problem:

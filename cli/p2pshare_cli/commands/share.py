@@ -62,7 +62,7 @@ def share(context: Context, paths: tuple[str, ...], **options: Any) -> None:
     finally:
         if spooled is not None:
             shutil.rmtree(Path(spooled).parent, ignore_errors=True)
-    _report_share(context.output, job, done, copied=bool(options["copy"]))
+    _report_share(context.output, job, done, options)
     context.output.say(f"  reach  {reach(about)}")
 
 
@@ -78,9 +78,10 @@ def _share_params(paths: tuple[str, ...], options: dict[str, Any]) -> dict[str, 
         "hidden": options["hidden"],
         "follow_symlinks": options["follow_symlinks"],
         "exclude": list(options["exclude"]),
-        "announce": not options["no_announce"] and options["wait"] != "none",
+        "announce": not options["no_announce"],
         "index": not options["no_index"],
         "hash": options["hash_name"],
+        "wait": options["wait"],
     }
 
 
@@ -102,10 +103,10 @@ def _spool(source: Any, name: str) -> str:
     return str(target)
 
 
-def _report_share(output: Output, job: int, done: dict[str, Any], *, copied: bool) -> None:
+def _report_share(output: Output, job: int, done: dict[str, Any], options: dict[str, Any]) -> None:
     output.event({**done, "event": "done", "job": job})
     for item in done.get("items") or [done]:
-        where = "a copy is kept" if copied else KEPT_IN_PLACE
+        where = "a copy is kept" if options["copy"] else KEPT_IN_PLACE
         count = item.get("files", 1)
         files = "" if count == 1 else f"{count:,} files, "
         output.say(f"Shared   {item['name']}  ({files}{size(item['size'])}, {where})", bold=True)
@@ -115,7 +116,7 @@ def _report_share(output: Output, job: int, done: dict[str, Any], *, copied: boo
         postings = item.get("postings") or {}
         asked, stored = postings.get("asked", 0), postings.get("stored", 0)
         words = f" · {stored} of {asked} keyword postings stored" if asked else ""
-        output.say(f"  found  {_findable(item.get('findable') or {})}{words}")
+        output.say(f"  found  {_findable(item.get('findable') or {}, options)}{words}")
     for refusal in (done.get("skipped") or [])[:20]:
         output.note(f"  left out  {refusal.get('path')}: {refusal.get('reason')}")
     left = len(done.get("skipped") or []) - 20
@@ -123,7 +124,11 @@ def _report_share(output: Output, job: int, done: dict[str, Any], *, copied: boo
         output.note(f"  … and {left} more")
 
 
-def _findable(receipt: dict[str, Any]) -> str:
+def _findable(receipt: dict[str, Any], options: dict[str, Any]) -> str:
+    if options["no_announce"]:
+        return "by those who are connected, or have the link and this address; it is not announced"
+    if options["wait"] == "none":
+        return "soon: it is being announced; p2pshare shares tells how far"
     stored, asked = receipt.get("stored", 0), receipt.get("asked", 0)
     if not asked:
         return "by those who are connected, or have the link and this address; no other node was there to be told"
