@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import trio
+
 from p2pshare.net.api import Network
 from p2pshare_protocols import kad_keys, multiaddr
 
 MAX_ADDRESSES = 16
+SEEN_FOR = 2.0
+"""Seconds for which the other ends of all connections are remembered: every question needs one of them."""
 
 
 class Addresses:
     def __init__(self, net: Network, *, allow_private: bool) -> None:
         self._net = net
         self._allow_private = allow_private
+        self._seen: dict[str, str] = {}
+        self._seen_until = float("-inf")
 
     def seen_at(self, peer_id: str) -> str | None:
         """The address at the other end of the connection to a peer, or None when there is none."""
-        return next((peer.address for peer in self._net.peers() if peer.peer_id == peer_id), None)
+        now = trio.current_time()
+        if now >= self._seen_until or (peer_id not in self._seen and self._net.is_connected(peer_id)):
+            self._seen = {peer.peer_id: peer.address for peer in self._net.peers()}
+            self._seen_until = now + SEEN_FOR
+        return self._seen.get(peer_id)
 
     def shares_network(self, peer_id: str) -> bool:
         """Whether private addresses mean the same to a peer as to us, as far as can be told."""

@@ -41,9 +41,14 @@ class DHT(ABC):
     async def closest(self, key: bytes, count: int) -> list[Provider]:
         """Servers of our own network that are nearest to `key` (hashed, as a record's is), the nearest first.
 
-        At most `count`, never more than the 20 of a lookup; empty when no node is known. Ourselves are left out.
+        At most `count` of the key's region, which has 20 and, where it is crowded, up to 46; empty when no node is
+        known. Ourselves are left out.
         """
         return []
+
+    def size(self) -> float | None:
+        """Nodes in our own network, as far as is known."""
+        return None
 
     @abstractmethod
     def status(self) -> dict[str, object]:

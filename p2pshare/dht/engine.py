@@ -38,6 +38,8 @@ MAX_FOUND = 1000
 PROVIDES = 8
 """Provides at the same time; each has up to ten questions in flight."""
 STORE_PATHS = 2
+READ_BACK = 8
+"""Nodes of a region that are asked whether they kept a record. What they say stands for the others, which were told."""
 
 
 class Engine(DHT):
@@ -50,17 +52,20 @@ class Engine(DHT):
         records: Records,
         addresses: Addresses,
         role: Role,
+        *,
+        rng: random.Random,
     ) -> None:
         self._net = net
         self._kads = kads
         self._records = records
         self._addresses = addresses
         self._role = role
+        self._rng = rng
         self._provides = trio.CapacityLimiter(PROVIDES)
         self.sweep: Sweep | None = None
 
     async def provide(self, cid: CID) -> Receipt:
-        """Store that we hold `cid` at the nodes nearest to it, and read it back from each of them.
+        """Store that we hold `cid` at the nodes nearest to it, and read it back from a sample of them.
 
         Receipt(0, 0) at once when no node is known. Takes a lookup and two more round trips. Never raises for what
         peers do: the receipt says it.
@@ -84,28 +89,33 @@ class Engine(DHT):
             return Receipt(0, 0)
         lookup = await kad.look_up(Message(Kind.FIND_NODE, key=key), paths=STORE_PATHS)
         region = lookup.region()
-        stored = 0
+        sample = {contact.peer_id for contact in self._rng.sample(region, min(READ_BACK, len(region)))}
+        kept: list[bool] = []
+        told = 0
 
         async def store_at(contact: Contact) -> None:
-            nonlocal stored
-            if await self._store_at(kad, contact, key):
-                stored += 1
+            nonlocal told
+            try:
+                await self._tell(kad, contact.peer_id, key)
+                if contact.peer_id not in sample:
+                    told += 1
+                    return
+                answer = await kad.ask(contact.peer_id, Message(Kind.GET_PROVIDERS, key=key))
+                kept.append(any(peer.peer_id == self._net.peer_id for peer in answer.providers))
+            except P2PShareError:
+                kept.extend([False] * (contact.peer_id in sample))
 
         async with trio.open_nursery() as nursery:
             for contact in region:
                 nursery.start_soon(store_at, contact)
-        return Receipt(stored, len(region))
+        share = sum(kept) / len(kept) if kept else 0.0
+        return Receipt(sum(kept) + round(told * share), len(region))
 
-    async def _store_at(self, kad: Kad, contact: Contact, key: bytes) -> bool:
-        """Tell one node, then ask it: the line keeps the order, so its answer says whether it kept the record."""
-        private = self._addresses.shares_network(contact.peer_id)
+    async def _tell(self, kad: Kad, peer_id: str, key: bytes) -> None:
+        """A question after it on the same line is answered after it was heeded."""
+        private = self._addresses.shares_network(peer_id)
         own = Peer(self._net.peer_id, self._addresses.own(private=private), Connection.CONNECTED)
-        try:
-            await kad.lines.tell(contact.peer_id, Message(Kind.ADD_PROVIDER, key=key, providers=(own,)))
-            answer = await kad.ask(contact.peer_id, Message(Kind.GET_PROVIDERS, key=key))
-        except P2PShareError:
-            return False
-        return any(peer.peer_id == self._net.peer_id for peer in answer.providers)
+        await kad.lines.tell(peer_id, Message(Kind.ADD_PROVIDER, key=key, providers=(own,)))
 
     def find_providers(self, cid: CID) -> AbstractAsyncContextManager[AsyncIterator[Provider]]:
         return self._find_providers(cid.multihash)
@@ -181,8 +191,11 @@ class Engine(DHT):
         lookup = await kad.look_up(Message(Kind.FIND_NODE, key=key))
         return [
             Provider(contact.peer_id, contact.addresses or tuple(self._net.addresses_of(contact.peer_id)))
-            for contact in lookup.found(count)
+            for contact in lookup.region()[:count]
         ]
+
+    def size(self) -> float | None:
+        return next((kad.size for kad in self._kads if kad.protocol == OURS), None)
 
     def status(self) -> dict[str, object]:
         nodes = sum(len(kad.table) for kad in self._kads)
@@ -223,7 +236,7 @@ async def open_dht(
             Kad(protocol, net, addresses, nursery, allow_private=allow_private, rng=rng, limit=limit)
             for protocol in dict.fromkeys(networks)
         ]
-        engine = Engine(net, kads, records, addresses, role)
+        engine = Engine(net, kads, records, addresses, role, rng=rng)
         if announced is not None:
             engine.sweep = Sweep(
                 kads, records, addresses, engine, announced=announced, reannounced=reannounced, rate=rate, rng=rng

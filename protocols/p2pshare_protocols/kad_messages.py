@@ -28,6 +28,10 @@ _REMEMBERED = 8192
 """Names and addresses whose other form is kept: a DHT names the same peers again and again, and base58 costs 25 us."""
 
 
+_USUAL_PEER = 512
+"""Bytes; a longer description of a peer is not remembered, so that strangers cannot fill the memory."""
+
+
 class Kind(IntEnum):
     PUT_VALUE = 0
     GET_VALUE = 1
@@ -88,6 +92,7 @@ def _bytes_field(number: int, value: bytes) -> bytes:
     return varint.encode(number << 3 | 2) + varint.encode(len(value)) + value
 
 
+@lru_cache(_REMEMBERED)
 def _encode_peer(peer: Peer) -> bytes:
     out = bytearray(_bytes_field(1, _id_to_bytes(peer.peer_id)))
     for address in peer.addresses[:MAX_ADDRESSES]:
@@ -160,6 +165,15 @@ def _wide_varint(data: bytes, at: int) -> tuple[int, int]:
 
 def decode_peer(data: bytes) -> Peer | None:
     """A peer, or None when its ID is not one: others in the reply may be good. Bad addresses are left out."""
+    return _decode_usual_peer(data) if len(data) <= _USUAL_PEER else _decode_peer(data)
+
+
+@lru_cache(_REMEMBERED)
+def _decode_usual_peer(data: bytes) -> Peer | None:
+    return _decode_peer(data)
+
+
+def _decode_peer(data: bytes) -> Peer | None:
     peer_id, connection = "", 0
     addresses: list[bytes] = []
     for number, value, body in _fields(data):
