@@ -26,7 +26,7 @@ SAVE_SECONDS: Final = 2.0
 RATE_SPAN: Final = 3.0  # seconds over which the rate is told
 STUCK_AGAIN: Final = 30.0  # seconds until sources are asked once more for what they said they lack
 THREADS: Final = 4
-TOGETHER: Final = 4  # frames of one source that are hashed and written in one go, when they wait anyway
+TOGETHER: Final = 2  # frames of one source that are hashed and written in one go, when they wait anyway
 _log = logging.getLogger(__name__)
 
 

@@ -8,11 +8,11 @@ import trio
 
 from p2pshare.exchange.limits import RateLimit
 from p2pshare.net.api import Stream
-from p2pshare_protocols.exchange_messages import PIECE, Message, decode, header_length
+from p2pshare_protocols.exchange_messages import MAX_PAYLOAD, Message, decode, header_length
 
 _SCRATCH = 64 << 10  # bytes that may come with a header before it is known where they belong
-_POOLED = PIECE  # bytes of a buffer that is kept to be used again
-_KEPT = 8  # such buffers a stream
+_POOLED = MAX_PAYLOAD  # bytes of a buffer that is kept to be used again
+_KEPT = 4  # such buffers a stream
 
 
 class FrameReader:
@@ -82,7 +82,7 @@ class Pool:
         self._free: list[memoryview] = []
 
     def take(self, length: int) -> memoryview:
-        if length > _POOLED or length < _POOLED // 4:
+        if length > _POOLED or length < _POOLED // 8:
             return memoryview(bytearray(length))
         return (self._free.pop() if self._free else memoryview(bytearray(_POOLED)))[:length]
 
