@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -13,7 +14,10 @@ from p2pshare.errors import RemoteError, Unreachable
 from p2pshare.net import tcp
 from p2pshare.net.addresses import dial_target
 from p2pshare.net.book import Backoff
+from p2pshare.net.complaints import Complaints
 from p2pshare.net.upgrade import Upgraded, Upgrader
+
+_log = logging.getLogger(__name__)
 
 STAGGER = 0.15  # seconds between starts, when none failed before; RFC 8305 recommends 0.1 to 2
 ATTEMPT_SECONDS = 10.0
@@ -51,6 +55,7 @@ class Dialer:
         self._take = take
         self._nursery = nursery
         self._backoff = Backoff()
+        self._complaints = Complaints(_log)
         self._attempts: dict[str, _Attempt] = {}
         self._room = trio.CapacityLimiter(MAX_DIALS)
 
@@ -84,9 +89,24 @@ class Dialer:
                 await self._take(await self._race(peer_id, addresses))
         except RemoteError as error:
             attempt.error = error
+        except Exception as error:  # noqa: BLE001 - a stranger's bytes must not end the process
+            attempt.error = self._defect("a connection to a peer was not taken, in an unknown way", error)
         finally:
             del self._attempts[peer_id]
             attempt.done.set()
+
+    async def _attempted(self, peer_id: str, address: str) -> Upgraded:
+        """`attempt`, of which nothing comes out but a RemoteError."""
+        try:
+            return await self._attempt(peer_id, address)
+        except RemoteError:
+            raise
+        except Exception as error:
+            raise self._defect("a handshake with a peer went wrong in an unknown way", error) from error
+
+    def _defect(self, what: str, error: Exception) -> RemoteError:
+        self._complaints.about(what, error)
+        return RemoteError(what, kind="failed")
 
     async def _race(self, peer_id: str, addresses: Sequence[str]) -> Dialled:
         winners: list[Dialled] = []
@@ -110,7 +130,7 @@ class Dialer:
 
             async def one(address: str, failed: trio.Event) -> None:
                 try:
-                    upgraded = await self._attempt(peer_id, address)
+                    upgraded = await self._attempted(peer_id, address)
                 except RemoteError as error:
                     self._backoff.failed(address, trio.current_time())
                     failures.append(error)

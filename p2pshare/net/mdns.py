@@ -19,6 +19,7 @@ from zeroconf import Error as ZeroconfError
 from zeroconf import ServiceBrowser, ServiceInfo, ServiceStateChange, Zeroconf
 
 from p2pshare.errors import P2PShareError
+from p2pshare.net.complaints import Complaints
 from p2pshare.net.switch import Switch
 from p2pshare_protocols import multiaddr
 from p2pshare_protocols.errors import RemoteProtocolError
@@ -145,6 +146,7 @@ class _Found:
         self._switch = switch
         self._send, self._names = trio.open_memory_channel[str](MAX_WAITING)
         self._looked_up = 0
+        self._complaints = Complaints(_log)
         self._hour = trio.current_time()
 
     def heard(self, name: str) -> None:
@@ -163,7 +165,10 @@ class _Found:
         while True:
             name = await self._names.receive()
             if self._may_look_up():
-                await self._look_up(zeroconf, name)
+                try:
+                    await self._look_up(zeroconf, name)
+                except Exception as error:  # noqa: BLE001 - a stranger's packet must not end the process
+                    self._complaints.about("a name on the LAN could not be looked up, in an unknown way", error)
 
     def _may_look_up(self) -> bool:
         now = trio.current_time()

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from p2pshare.net import identify
+from p2pshare.net import identify, mdns
 from p2pshare_protocols import (
     cid,
     control,
@@ -299,5 +299,6 @@ TARGETS: dict[str, Target] = {
             )[1:],
         ),
     ),
+    "mdns": Target(mdns.decode_text, (mdns.encode_text([f"/ip4/192.0.2.1/tcp/1/p2p/{PEER}"]),), ()),
     "peerid": Target(peerid.peer_id_from_bytes, (peerid.peer_id_to_bytes(PEER),)),
 }

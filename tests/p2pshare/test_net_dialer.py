@@ -160,3 +160,29 @@ async def test_a_peer_without_addresses_says_so(autojump_clock: trio.testing.Moc
             await world.dial()
 
     await play(check)
+
+
+async def test_a_defect_met_in_dialling_is_one_failed_address_and_ends_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def attempt(peer_id: str, address: str) -> Upgraded:
+        if address == "strange":
+            raise ValueError("what nobody thought of")
+        return Upgraded(cast(Any, None), cast(Any, Secure()), "", "")
+
+    async def take(dialled: Any) -> None:
+        if peer == "strange":
+            raise KeyError("neither of this")
+
+    async with trio.open_nursery() as nursery:
+        dialer = Dialer(attempt, take, nursery)
+        peer = "peer"
+        with pytest.raises(RemoteError, match="unknown way"):
+            await dialer.dial(peer, ["strange"])
+        await dialer.dial(peer, ["strange", "good"])
+        peer = "strange"
+        with pytest.raises(RemoteError, match="not taken"):
+            await dialer.dial(peer, ["good"])
+        peer = "peer"
+        await dialer.dial(peer, ["good"])
+        nursery.cancel_scope.cancel()

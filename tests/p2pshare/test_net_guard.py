@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import resource
 from typing import Any, Literal, cast
 
 import pytest
 
+from p2pshare.net import descriptors
 from p2pshare.net.book import MAX_ADDRESSES, MAX_PEERS, AddressBook, Backoff
 from p2pshare.net.connection import Connection
 from p2pshare.net.guard import HalfOpenLimits, HalfOpenTable
 from p2pshare.net.parts import Limits, limits_from
 from p2pshare.net.table import GRACE_SECONDS, ConnectionTable
-from tests.support_net import key_pair
+from tests.support_net import key_pair, network
 
 PEER, OTHER = key_pair(1).peer_id, key_pair(2).peer_id
 
@@ -59,9 +61,9 @@ def test_ipv6_counts_by_56_bits_and_a_host_by_64() -> None:
 def test_when_the_house_is_full_the_fullest_network_gives_way() -> None:
     """A hundred and twenty-five networks that send silent connections do not shut out a newcomer."""
     door = Door()
-    for network in range(125):
+    for net in range(125):
         for host in range(8):
-            door.enter(f"10.0.{network}.{host}")
+            door.enter(f"10.0.{net}.{host}")
     assert len(door.table) == 128
     door.dropped.clear()
     door.enter("192.0.2.1")
@@ -72,8 +74,8 @@ def test_when_the_house_is_full_the_fullest_network_gives_way() -> None:
 
 def test_the_oldest_goes_when_all_are_alike() -> None:
     door = Door(total=3)
-    for network in range(4):
-        door.enter(f"10.0.{network}.1")
+    for net in range(4):
+        door.enter(f"10.0.{net}.1")
     assert door.dropped == ["10.0.0.1"]
 
 
@@ -267,3 +269,25 @@ def test_an_address_that_makes_its_own_go_too_fast_is_refused_and_recovers() -> 
     assert (table.dropped, table.refused, len(table)) == (10, 88, 2)
     assert table.enter(other, lambda: None, 5.0) is not None
     assert table.enter(flood, lambda: None, 5.5) is not None
+
+
+async def test_the_status_tells_the_limits_and_what_they_refused() -> None:
+    async with network(1, limits=Limits(connections=40, per_address=7)) as net:
+        status = net.status()
+    limits: Any = status["limits"]
+    assert (limits["connections"], limits["inbound"], limits["per_address"]) == (40, 30, 7)
+    assert (limits["high_water"], limits["low_water"], limits["half_open"]) == (30, 20, 128)
+    assert status["refused"] == {"half_open": 0, "connections": 0, "descriptors": 0}
+    assert (status["trimmed"], status["protected"], status["handler_errors"]) == (0, 0, 0)
+
+
+def test_descriptors_are_spared_for_the_rest_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    few: Any = (64, 64)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: few)
+    assert [descriptors.spare(number) for number in (3, 47, 48, 63)] == [True, True, False, False]
+    few = (1024, 1024)
+    assert [descriptors.spare(number) for number in (959, 960)] == [True, False]
+    with pytest.raises(OSError, match="Too many open files"):
+        descriptors.check(960)
+    few = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    assert descriptors.spare(10**6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+import trio
 
 from p2pshare.net import mdns
 from tests.support_net import key_pair, network, until
@@ -71,3 +72,26 @@ async def test_two_nodes_on_one_machine_find_each_other() -> None:
 async def test_without_ipv4_the_network_goes_on() -> None:
     async with network(1, listen=["/ip6/::1/tcp/0"], rendezvous_lan=True) as one:
         assert one.addresses()
+
+
+async def test_a_name_that_cannot_be_looked_up_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    both = trio.Event()
+
+    def text_of(zeroconf: object, name: str) -> bytes:
+        asked.append(name)
+        if len(asked) == 1:
+            raise AssertionError("what nobody thought of")
+        trio.from_thread.run_sync(both.set)
+        return b""
+
+    monkeypatch.setattr(mdns, "_text_of", text_of)
+    async with network(1) as net, trio.open_nursery() as nursery:
+        found = mdns._Found(net)  # type: ignore[arg-type]
+        nursery.start_soon(found._work, None)
+        found.heard("strange")
+        found.heard("good")
+        with trio.fail_after(5):
+            await both.wait()
+        nursery.cancel_scope.cancel()
+    assert asked == ["strange", "good"]
