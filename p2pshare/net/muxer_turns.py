@@ -13,7 +13,7 @@ from p2pshare.net.session_base import MAX_BATCH
 from p2pshare_protocols.yamux import MAX_FRAME, Yamux
 from p2pshare_protocols.yamux_frames import HEADER
 
-_QUANTUM = 1 << 16  # bytes of a stream's turn when others wait too
+_QUANTUM, _TURNS = 1 << 16, 4  # a stream's turn when others wait too: bytes at least, and how many fill a batch
 _FIRST_BATCH, _MIN_BATCH, _FULL_BATCH = 1 << 18, 1 << 14, (1 << 20) + 4096
 _SLOW, _QUICK = 0.010, 0.004  # seconds that a batch took: make it smaller, larger
 
@@ -44,9 +44,10 @@ class Turns:
         if control:
             buffers.append(memoryview(control))
         room = min(self.batch, MAX_BATCH - len(control))
+        quantum = max(_QUANTUM, self.batch // _TURNS)  # a large one costs less, and on a quick path it delays nobody
         while self._waiting and room > HEADER:
             stream = self._waiting.popleft()
-            turn = _QUANTUM if self._waiting else MAX_FRAME
+            turn = quantum if self._waiting else MAX_FRAME
             count = min(stream.pending(), self._machine.send_window(stream.id), turn, room - HEADER)
             if count:
                 buffers.append(memoryview(self._machine.data_header(stream.id, count)))
