@@ -20,7 +20,7 @@ from p2pshare.errors import P2PShareError
 from p2pshare.index.keeping import Keeper, terms_of
 from p2pshare.index.lines import open_line
 from p2pshare.index.probe import Probe
-from p2pshare.index.regions import REPLICAS, Regions
+from p2pshare.index.regions import Regions
 from p2pshare.index.tiers import Answers, Question, TierName
 from p2pshare.net.api import Network
 from p2pshare_protocols import index_postings as wire
@@ -197,7 +197,7 @@ class DhtTier:
             search.cut |= not complete
             for signed in own:
                 search.take(signed)
-        nodes = await self._regions.nodes(term, REPLICAS)
+        nodes = await self._regions.nodes(term)
         answered = await self._ask_some(term, self._drawn(nodes), search, answers)
         await self._flush(search, answers)
         answers.nodes += answered

@@ -18,7 +18,7 @@ from p2pshare.dht.api import DHT, Receipt
 from p2pshare.errors import LocalError, NotFound, P2PShareError
 from p2pshare.identity import Identity
 from p2pshare.index.lines import Line, open_line
-from p2pshare.index.regions import REPLICAS, Regions
+from p2pshare.index.regions import Regions
 from p2pshare.net.api import Network
 from p2pshare.store import Item, Store, type_of
 from p2pshare.store.own_postings import WAITING, Draft, Mine
@@ -26,6 +26,7 @@ from p2pshare_protocols import index_postings as wire
 from p2pshare_protocols import item_record, kad_keys
 from p2pshare_protocols.errors import LocalProtocolError
 from p2pshare_protocols.item_record import ItemRecord, Signed, Tombstone, term_key
+from p2pshare_protocols.postings_place import REPLICAS
 
 SWEEP: Final = 24 * 3600.0  # seconds after which a term's place is looked up again
 SPARSE: Final = 600.0  # the same while there are fewer than 8 servers to place at

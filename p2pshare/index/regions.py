@@ -1,7 +1,7 @@
 """Which nodes hold a term: the servers nearest to its key. One lookup tells it for all keys of a region.
 
-A lookup gives the 20 servers nearest to its target. When the farthest shares p bits with the target, every server
-that shares p + 1 bits is among them; so any key with these bits is placed without asking again.
+A lookup gives the 20 servers nearest to its target at least. When the farthest of these shares p bits with the target,
+every server that shares p + 1 bits is among them; so any key with these bits is placed without asking again.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import trio
 
 from p2pshare.dht.api import DHT, Provider
 from p2pshare.net.api import Network
-from p2pshare_protocols import kad_keys
+from p2pshare_protocols import kad_keys, multiaddr, postings_place
 from p2pshare_protocols.index_messages import PROTOCOL
 from p2pshare_protocols.item_record import term_key
+from p2pshare_protocols.postings_place import REPLICAS
+from p2pshare_protocols.postings_room import subnets
 
-REPLICAS: Final = 8
+MOST_FOUND: Final = 46  # the most that a region of the DHT has
 LIFE: Final = 120.0  # seconds that a region is believed to be as it was
 _MOST: Final = 256  # regions remembered
 _BITS: Final = kad_keys.BITS
@@ -39,20 +41,27 @@ class Regions:
         self._clock = clock
         self._known: list[_Region] = []
 
-    async def nodes(self, term: str, count: int = REPLICAS) -> list[Provider]:
-        """The servers nearest to the term's key that may keep postings, nearest first; ourselves are left out."""
+    async def nodes(self, term: str) -> list[Provider]:
+        """The servers that are to keep the term's postings: the 8 nearest to its key, or 24 of a region that is crowded
+        by somebody. Ourselves are left out."""
         key = term_key(term)
         place = kad_keys.key_of(key)
         now = self._clock()
         self._known = [region for region in self._known if region.until > now][-_MOST:]
         for region in self._known:
             if place >> (_BITS - region.bits) == region.prefix:
-                return _nearest(region.members, place, count)
-        found = [one for one in await self._dht.closest(key, kad_keys.K) if self._may_keep(one.peer_id)]
+                return self._keepers(region.members, place)
+        found = [one for one in await self._dht.closest(key, MOST_FOUND) if self._may_keep(one.peer_id)]
         for one in found:
             self._net.add_addresses(one.peer_id, one.addresses)
         self._remember(place, found, now + LIFE)
-        return _nearest(found, place, count)
+        return self._keepers(found, place)
+
+    def _keepers(self, found: Sequence[Provider], place: int) -> list[Provider]:
+        def distance(one: Provider) -> int:
+            return kad_keys.peer_key(one.peer_id) ^ place
+
+        return postings_place.keepers(sorted(found, key=distance), distance, self._dht.size(), _subnet)
 
     def forget_node(self, peer_id: str) -> None:
         """A node did not answer: its regions are looked up again when they are next needed."""
@@ -63,17 +72,19 @@ class Regions:
         return not spoken or PROTOCOL in spoken
 
     def _remember(self, place: int, found: Sequence[Provider], until: float) -> None:
-        if not found:
-            return
+        if not found or len(found) >= MOST_FOUND:
+            return  # some that are near were left out
         bits = 0
+        distances = sorted(kad_keys.peer_key(one.peer_id) ^ place for one in found)
         if len(found) >= kad_keys.K - 4:  # some may have been left out; a small network is known as a whole
-            farthest = min(kad_keys.shared_bits(place, kad_keys.peer_key(one.peer_id)) for one in found)
-            bits = farthest + 1
+            farthest = distances[: kad_keys.K][-1]
+            bits = _BITS - farthest.bit_length() + 1
         prefix = place >> (_BITS - bits)
         inside = [one for one in found if kad_keys.peer_key(one.peer_id) >> (_BITS - bits) == prefix]
-        if len(inside) >= REPLICAS or not bits:
+        if (len(inside) >= REPLICAS or not bits) and not postings_place.surrounded(distances, self._dht.size()):
             self._known.append(_Region(bits, prefix, inside, until))
 
 
-def _nearest(members: Sequence[Provider], place: int, count: int) -> list[Provider]:
-    return sorted(members, key=lambda one: kad_keys.peer_key(one.peer_id) ^ place)[:count]
+def _subnet(one: Provider) -> str:
+    ip = multiaddr.ip_of(one.addresses[0]) if one.addresses else None
+    return subnets(str(ip))[0]
