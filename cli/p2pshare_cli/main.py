@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "peers": ("status", "peers"),
     "id": ("status", "show_id"),
     "doctor": ("care", "doctor"),
+    "verify": ("care", "verify"),
     "storage": ("care", "storage"),
     "daemon": ("daemon", "daemon"),
     "config": ("config", "config"),

@@ -29,6 +29,9 @@ class Node(Protocol):
     async def doctor(self) -> Answer:
         """{"checks": [{"name", "state", "message", "remedy"}], "failed": n}"""
 
+    async def verify(self, emit: Emit, *, target: str | None, repair: bool) -> Answer:
+        """Emits {"event": "progress", …} and {"event": "damaged", …}; returns {"event": "done", …}."""
+
     async def storage_show(self) -> Answer: ...
 
     async def storage_gc(self) -> Answer: ...

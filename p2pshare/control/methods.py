@@ -143,6 +143,18 @@ _CARE = (
         {},
     ),
     Method(
+        "verify",
+        "Read again what is shared or was fetched, and compare every byte with its CID.",
+        'event "done", items, bytes, damaged: how many items, repairing: the jobs that fetch them again',
+        {"repair": True},
+        (
+            Param("target", "text", "Only this: a link, a CID, or the absolute path that was shared.", None),
+            Param("repair", "boolean", "Fetch damaged items again; only what was fetched, never a user's own.", False),
+        ),
+        errors=("not-found", "usage"),
+        event='event "progress" (bytes, total) or "damaged" (cid, name, origin, path, state, bytes, job)',
+    ),
+    Method(
         "storage.show",
         "Where the room goes, in bytes.",
         "free, catalogue, blocks: {count, bytes}, copies: {count, bytes}, in_place: {count, bytes}, "

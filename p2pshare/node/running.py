@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
 from typing import Any, TypeAlias
 
 import trio
@@ -15,7 +16,7 @@ from p2pshare.errors import LocalError, NotFound, P2PShareError, UsageError
 from p2pshare.exchange.look import Seen, look
 from p2pshare.jobs import JobHandle, JobManager, as_dict, describe
 from p2pshare.net.api import Network
-from p2pshare.node import views
+from p2pshare.node import verifying, views
 from p2pshare.node.doctor import Doctor
 from p2pshare.publish import Announce, Post, ShareOptions
 from p2pshare.store import Item, Job, Store
@@ -67,6 +68,34 @@ class RunningNode:
 
     async def doctor(self) -> Answer:
         return await self._doctor.examine(self._now())
+
+    async def verify(self, emit: Emit, *, target: str | None, repair: bool) -> Answer:
+        items = self._store.items.list() if target is None else self._items_of(target)
+        total, done, damaged, repairing = sum(item.size for item in items), 0, 0, []
+
+        async def read(count: int) -> None:
+            nonlocal done
+            done += count
+            await emit({"event": "progress", "bytes": done, "total": total})
+
+        for item in items:
+            found = await verifying.verify(self._store, item, read, self._now())
+            jobs = [self._repair(item)] if found and repair and item.origin == "fetched" and item.path else []
+            damaged, repairing = damaged + bool(found), repairing + jobs
+            for damage in found:
+                shown = {
+                    "cid": str(item.cid),
+                    "name": item.name,
+                    "origin": item.origin,
+                    "job": jobs[0] if jobs else None,
+                }
+                await emit({"event": "damaged", **shown, **asdict(damage)})
+        return {"event": "done", "items": len(items), "bytes": done, "damaged": damaged, "repairing": repairing}
+
+    def _repair(self, item: Item) -> int:
+        """Fetch it again to where it lies. Only what was fetched: a user's own files are never touched."""
+        params = {"link": views.link_of(item), "path": item.path, "overwrite": True}
+        return self._jobs.start("fetch", params, item.name, item.cid).id
 
     async def storage_show(self) -> Answer:
         return {**views.storage_view(self._store), "quota": self._quota}

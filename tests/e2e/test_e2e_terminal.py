@@ -170,6 +170,31 @@ def test_storage_tells_copies_from_what_stays_in_place(nodes: tuple[RealNode, Re
     assert source.json("storage")[0]["copies"]["count"] == 0
 
 
+def test_verify_finds_a_flipped_byte_and_repairs_what_was_fetched(
+    nodes: tuple[RealNode, RealNode], tmp_path: Path
+) -> None:
+    source, node = nodes
+    own, got = tmp_path / "own-notes.txt", tmp_path / "got.txt"
+    own.write_text("mine " * 1000)
+    link = source.json("share", str(own))[-1]["link"]
+    node.run("fetch", link, "-o", str(got), "--timeout", "10")
+    assert node.json("verify", str(got))[-1]["damaged"] == 0
+    before = got.stat()
+    with got.open("r+b") as file:
+        file.write(b"X")
+    os.utime(got, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a disk that rots: nothing but the bytes tells
+    done = node.run("verify", str(got), "--repair", "--json", check=False)
+    assert done.returncode == 8
+    damaged, end = [json.loads(line) for line in done.stdout.splitlines()][-2:]
+    assert (damaged["event"], damaged["path"], damaged["state"]) == ("damaged", str(got), "changed")
+    assert node.json("jobs", "watch", str(end["repairing"][0]))[-1]["event"] == "done"
+    assert got.read_bytes() == own.read_bytes()
+    assert node.json("verify", link)[-1]["damaged"] == 0
+    own.write_text("other")
+    assert "changed" in source.run("verify", str(own), "--repair", check=False).stdout.decode()
+    assert own.read_text() == "other"
+
+
 def test_copies_have_a_quota(tmp_path: Path) -> None:
     node = RealNode(tmp_path / "home")
     assert node.json("storage", "quota")[0]["value"] == 0

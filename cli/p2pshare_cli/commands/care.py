@@ -1,7 +1,8 @@
-"""doctor, storage: whether all is well with this node, and where its room goes."""
+"""doctor, verify, storage: whether all is well with this node and its files, and where its room goes."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -9,7 +10,8 @@ import click
 from p2pshare_cli.context import Context, command_options
 from p2pshare_cli.errors import CommandError
 from p2pshare_cli.groups import Listing
-from p2pshare_cli.output import Output, size
+from p2pshare_cli.output import Output, Progress, size
+from p2pshare_protocols.errors import KINDS
 
 MARKS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -42,6 +44,39 @@ def _show(output: Output, check: dict[str, Any]) -> None:
     output.say(f"{check['state']:<5} {check['name']:<10} {check['message']}", colour=MARKS.get(check["state"]))
     if check.get("remedy"):
         output.say(f"{'':<17}{check['remedy']}")
+
+
+@click.command()
+@click.argument("target", metavar="[LINK]", required=False)
+@click.option(
+    "--repair", is_flag=True, help="Fetch again what is damaged; only what was fetched, never your own files."
+)
+@command_options
+def verify(context: Context, target: str | None, repair: bool) -> None:
+    """Read again what is shared or was fetched, and compare every byte; exit 8 if something is damaged."""
+    if target is not None and os.path.exists(target):
+        target = os.path.abspath(target)
+    progress = Progress(context.output, "verifying")
+    done: dict[str, Any] = {}
+    with context.node() as node:
+        for event in node.stream("verify", target=target, repair=repair):
+            context.output.event(event)
+            if event.get("event") == "progress":
+                progress.update(int(event["bytes"]), int(event["total"]))
+            elif event.get("event") == "damaged":
+                context.output.say(f"{event['state']:<8} {event['path']}  ({size(event['bytes'])})")
+            else:
+                done = event
+    context.output.clear()
+    count, bad, jobs = done["items"], done["damaged"], done["repairing"]
+    items = f"{count} item{'' if count == 1 else 's'}, {size(done['bytes'])}"
+    context.output.say(f"{items}: {f'{bad} damaged' if bad else 'all as it should be'}.")
+    if jobs:
+        context.output.say(f"Fetching again as job {', '.join(map(str, jobs))}: p2pshare jobs")
+    elif bad:
+        context.output.note("  Share your own files again, or put them back; --repair fetches the others anew.")
+    if bad:
+        raise click.exceptions.Exit(KINDS["verification-failed"].exit_code)
 
 
 @click.group(cls=Listing, default="show")
