@@ -262,3 +262,31 @@ async def test_identify_marks_our_nodes_that_have_no_aes(monkeypatch: pytest.Mon
         await identified(one, two.peer_id)
         assert isinstance(one, Switch)
         assert one._upgrader.known.session_of(two.peer_id) == NOISE
+
+
+async def test_a_new_stream_between_our_nodes_takes_megabytes_before_any_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A long path is filled from the start. Without our suite the first 256 KiB have to be used up first."""
+    with_aes(monkeypatch, True)
+    async with relayed() as (one, two, _):
+        await exchange(one, two.peer_id, ECHO)
+        sent, heard = trio.Event(), trio.Event()
+        counted = 0
+
+        async def wait(stream: Stream) -> None:
+            nonlocal counted
+            await sent.wait()
+            while data := await stream.receive_some(65536):
+                counted += len(data)
+            heard.set()
+
+        two.handle("/p2pshare/test-wait/1", wait)
+        async with await one.open_stream(two.peer_id, ["/p2pshare/test-wait/1"]) as stream:
+            with trio.fail_after(10):
+                await stream.send_all(bytes(3 << 20))
+            sent.set()
+            await stream.send_eof()
+            with trio.fail_after(10):
+                await heard.wait()
+        assert counted == 3 << 20
