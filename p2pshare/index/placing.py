@@ -40,6 +40,7 @@ _WAIT: Final = 3.0  # seconds that a share waits for its words to be placed
 _LINE: Final = 60.0  # seconds for all that one node gets in one go
 _NODES: Final = 4  # at the same time
 _LATER: Final = 3600.0  # seconds until a node that did not take a heartbeat is tried again
+_Standing = tuple[str, int, bytes, int]  # term, record, identity, sequence
 _log = logging.getLogger(__name__)
 
 
@@ -255,6 +256,7 @@ class Placer:
     async def _send(self, line: Line, node: str, records: Iterable[tuple[Mine, list[str]]]) -> None:
         by = self._state(node)
         key = self._publisher.public
+        records = list(records)
         entries = [
             wire.Entry(Signed(key, one.body, one.signature), tuple(terms[: wire.MAX_TERMS]))
             for one, terms in records
@@ -276,7 +278,7 @@ class Placer:
         if not mine:
             self._own.drop_node(node)
             return
-        postings = [(term, one.identity, one.sequence) for term, one in mine]
+        postings = [(term, identity, sequence) for term, _, identity, sequence in mine]
         buckets = await trio.to_thread.run_sync(wire.buckets_of, postings)
         try:
             async with open_line(self._net, node, _LINE) as line:
@@ -285,10 +287,20 @@ class Placer:
                     differ = {n for n in range(wire.BUCKETS) if answer.buckets[n] != buckets[n]}
                     for bucket, identities in _staying(mine, differ):
                         await line.ask(wire.Only(self._state(node), bucket, identities))
-                    await self._send(line, node, _grouped(mine, differ))
+                    await self._send(line, node, self._grouped(mine, differ))
         except P2PShareError as error:
             _log.debug("%s did not take a heartbeat: %s", node, error)
             self._later[node] = self._now() + _LATER
+
+    def _grouped(self, mine: Iterable[_Standing], buckets: set[int]) -> Iterator[tuple[Mine, list[str]]]:
+        """Records of these buckets, each with its terms."""
+        found: dict[int, list[str]] = {}
+        for term, number, identity, _ in mine:
+            if wire.bucket_of(identity) in buckets:
+                found.setdefault(number, []).append(term)
+        for number, terms in found.items():
+            if (record := self._own.record(number)) is not None:
+                yield record, terms
 
 
 def _places(one: Mine, nodes: list[str], before: tuple[str, ...]) -> list[str]:
@@ -298,21 +310,13 @@ def _places(one: Mine, nodes: list[str], before: tuple[str, ...]) -> list[str]:
     return nodes if one.placed == WAITING else [node for node in nodes if node not in before]
 
 
-def _staying(mine: Iterable[tuple[str, Mine]], buckets: set[int]) -> Iterator[tuple[int, tuple[bytes, ...]]]:
+def _staying(mine: Iterable[_Standing], buckets: set[int]) -> Iterator[tuple[int, tuple[bytes, ...]]]:
     """(bucket, identities of what we have in it), for those that a message has room for."""
     found: dict[int, set[bytes]] = {bucket: set() for bucket in buckets}
-    for _, one in mine:
-        if (bucket := wire.bucket_of(one.identity)) in found:
-            found[bucket].add(one.identity)
+    for _, _, identity, _ in mine:
+        if (bucket := wire.bucket_of(identity)) in found:
+            found[bucket].add(identity)
     yield from ((bucket, tuple(ids)) for bucket, ids in sorted(found.items()) if len(ids) <= wire.MAX_ENTRIES)
-
-
-def _grouped(mine: Iterable[tuple[str, Mine]], buckets: set[int]) -> list[tuple[Mine, list[str]]]:
-    found: dict[int, tuple[Mine, list[str]]] = {}
-    for term, one in mine:
-        if wire.bucket_of(one.identity) in buckets:
-            found.setdefault(one.id, (one, []))[1].append(term)
-    return list(found.values())
 
 
 def _draft(record: ItemRecord, publisher: Identity) -> Draft:

@@ -204,17 +204,22 @@ class OwnPostings:
         )
         return (0, 0) if row is None else (int(row[0] or 0), int(row[1]))
 
-    def at(self, node: str) -> list[tuple[str, Mine]]:
-        """(term, record) of all that we believe to stand at `node`, for a heartbeat's digest."""
+    def at(self, node: str) -> list[tuple[str, int, bytes, int]]:
+        """(term, record, identity, sequence) of all that we believe to stand at `node`, for a heartbeat's digest."""
         found = []
         for (term,) in self._db.all("SELECT term FROM own_terms WHERE instr(nodes, ?)", (f'"{plain(node)}"',)):
-            rows = self._db.all(
-                "SELECT r.id, r.identity, r.sequence, r.removed, r.body, r.signature, p.placed FROM own_postings p"
+            found += self._db.all(
+                "SELECT p.term, r.id, r.identity, r.sequence FROM own_postings p"
                 " JOIN own_records r ON r.id = p.record WHERE p.term = ? AND p.placed = ? AND r.removed = 0",
                 (term, PLACED),
             )
-            found += [(term, Mine(*row)) for row in rows]
         return found
+
+    def record(self, number: int) -> Mine | None:
+        """One of our records; None when it is gone."""
+        columns = "id, identity, sequence, removed, body, signature, 1"
+        row = self._db.first(f"SELECT {columns} FROM own_records WHERE id = ?", (number,))
+        return None if row is None else Mine(*row)
 
     def heard(self, node: str, now: float) -> None:
         """A statement of ours was taken by `node`."""

@@ -277,7 +277,7 @@ def read_answer(message: dict[str, Any]) -> Answer:
     if "records" in message:
         rows = [_list(row, 3, least=3) for row in _list(message["records"], MAX_ENTRIES)]
         return Records(tuple(_signed(row[1:], _bytes(row[0], PUBLISHER)) for row in rows))
-    complete, counts = message.get("complete"), message.get("counts")
+    complete, counts = message.get("complete"), message.get("counts", {})
     if message.get("end") is not True or not isinstance(complete, bool) or not isinstance(counts, dict):
         raise RemoteProtocolError("an answer of an unknown sort")
     return FindEnd(complete, {_term(term): _number(count, 2**32) for term, count in counts.items()})

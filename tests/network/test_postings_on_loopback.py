@@ -161,7 +161,7 @@ async def test_a_heartbeat_brings_back_what_a_node_lost_and_keeps_it_shown(tmp_p
         await shared(a, "raft.mp4")
         await shared(a, "paxos.mp4")
         before = b.store.postings.count()
-        lose(b.store, a.store.own_postings.at(b.net.peer_id)[0][1].identity)
+        lose(b.store, a.store.own_postings.at(b.net.peer_id)[0][2])
         assert b.store.postings.count() < before
         clock.now += 25 * 3600
         a.placer.wake()

@@ -141,7 +141,7 @@ def test_what_is_left_to_publish_place_and_withdraw_is_told_by_the_store(tmp_pat
         own.placed("raft", ["n1", "n2"], NOW + 100, own.under("raft", waiting_only=True))
         assert own.waiting(10) == ["mp4"]
         assert own.placed_of(item.id) == (1, 2)
-        assert [term for term, _ in own.at("n1")] == ["raft"]
+        assert [one[0] for one in own.at("n1")] == ["raft"]
         assert own.due(NOW + 99, 10) == []
         assert own.due(NOW + 100, 10) == ["raft"]
 

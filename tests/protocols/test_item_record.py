@@ -189,7 +189,7 @@ def test_a_strangers_request_that_is_none_is_refused(message: dict[str, object])
 
 
 @pytest.mark.parametrize(
-    "message", [{}, {"kept": [-1]}, {"digest": b"short"}, {"records": [[b""]]}, {"end": True, "complete": True}]
+    "message", [{}, {"kept": [-1]}, {"digest": b"short"}, {"records": [[b""]]}, {"end": True, "complete": 1}]
 )
 def test_a_strangers_answer_that_is_none_is_refused(message: dict[str, object]) -> None:
     with pytest.raises(RemoteProtocolError):
