@@ -71,7 +71,8 @@ class RunningNode:
 
     async def verify(self, emit: Emit, *, target: str | None, repair: bool) -> Answer:
         items = self._store.items.list() if target is None else self._items_of(target)
-        total, done, damaged, repairing = sum(item.size for item in items), 0, 0, []
+        total, done, damaged = sum(item.size for item in items), 0, 0
+        repairing: list[int] = []
 
         async def read(count: int) -> None:
             nonlocal done
@@ -81,14 +82,10 @@ class RunningNode:
         for item in items:
             found = await verifying.verify(self._store, item, read, self._now())
             jobs = [self._repair(item)] if found and repair and item.origin == "fetched" and item.path else []
-            damaged, repairing = damaged + bool(found), repairing + jobs
+            damaged += bool(found)
+            repairing += jobs
             for damage in found:
-                shown = {
-                    "cid": str(item.cid),
-                    "name": item.name,
-                    "origin": item.origin,
-                    "job": jobs[0] if jobs else None,
-                }
+                shown = {"cid": str(item.cid), "name": item.name, "origin": item.origin, "job": next(iter(jobs), None)}
                 await emit({"event": "damaged", **shown, **asdict(damage)})
         return {"event": "done", "items": len(items), "bytes": done, "damaged": damaged, "repairing": repairing}
 

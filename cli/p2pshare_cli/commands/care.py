@@ -48,9 +48,7 @@ def _show(output: Output, check: dict[str, Any]) -> None:
 
 @click.command()
 @click.argument("target", metavar="[LINK]", required=False)
-@click.option(
-    "--repair", is_flag=True, help="Fetch again what is damaged; only what was fetched, never your own files."
-)
+@click.option("--repair", is_flag=True, help="Fetch again what is damaged, but never your own files.")
 @command_options
 def verify(context: Context, target: str | None, repair: bool) -> None:
     """Read again what is shared or was fetched, and compare every byte; exit 8 if something is damaged."""
