@@ -205,13 +205,6 @@ def _exchange_seeds() -> tuple[bytes, ...]:
     return tuple(exchange_messages.encode(message)[4:] for message in messages)
 
 
-def _postings(data: bytes) -> None:
-    for parse in (item_record.decode, lambda body: index_postings.read_answer(index_postings.unpack(body))):
-        with contextlib.suppress(RemoteProtocolError):
-            parse(data)
-    index_postings.read_request(index_postings.unpack(data))
-
-
 def _index(data: bytes) -> None:
     with contextlib.suppress(RemoteProtocolError):
         index_messages.decode_request(data)
@@ -284,7 +277,6 @@ TARGETS: dict[str, Target] = {
     "noise_payload": Target(_noise_payload, (_payload_seed(),)),
     "yamux": Target(_yamux, _FRAMES),
     "exchange_messages": Target(_exchange, _exchange_seeds()),
-    "index_postings": Target(_postings, tuple(g[4:] for g in _golden("index.md")) + _golden("index.md")),
     "index_messages": Target(_index, tuple(g[4:] for g in _golden("index.md")) + _golden("index.md")),
     "item_record": Target(item_record.decode, tuple(_POSTINGS[name] for name in ("item", "inside", "tombstone"))),
     "index_postings": Target(
