@@ -169,6 +169,9 @@ class Destination:
             while done < len(data):
                 done += os.pwrite(descriptor, data[done:], done)
             status = os.fstat(descriptor)
+            if status.st_size != len(data):  # an earlier run's, of another length
+                os.ftruncate(descriptor, len(data))
+                status = os.fstat(descriptor)
         finally:
             os.close(descriptor)
         entry = self._entries[index]

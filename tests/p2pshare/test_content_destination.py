@@ -319,3 +319,48 @@ def test_every_error_is_ours(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         Destination.open(str(tmp_path / "x"), [])
     assert module.__doc__
+
+
+def test_small_files_are_written_whole_many_in_one_call_and_known_without_another_look(tmp_path: Path) -> None:
+    entries = [directory(), *(file(b"d%d" % (n % 3), b"f%d" % n, size=n) for n in range(20))]
+    entries[5].mtime = Mtime(1_000_000_000, 0)
+    with Destination.open(str(tmp_path / "t"), entries) as place:
+        files = [(n + 1, memoryview(b"x" * n)) for n in range(20)]
+        place.write_whole(files[:10])
+        place.write_whole(files[5:])  # what came twice is written twice
+        place.sync()
+        place.finish()
+        sources = [place.source_file(n + 1) for n in range(20)]
+    for n, source in enumerate(sources):
+        status = os.stat(source.path)
+        assert Path(source.path).read_bytes() == b"x" * n
+        assert (source.size, source.inode, source.mtime_ns) == (status.st_size, status.st_ino, status.st_mtime_ns)
+    assert os.stat(sources[4].path).st_mtime == 1_000_000_000
+
+
+def test_a_small_file_that_an_earlier_run_left_longer_is_cut(tmp_path: Path) -> None:
+    entries = [directory(), file(b"f", size=3)]
+    with Destination.open(str(tmp_path / "t"), entries) as place:
+        place.write_whole([(1, memoryview(b"abc"))])
+        part = place.part_name
+    (tmp_path / part / "f").write_bytes(b"abcdefgh")
+    with Destination.open(str(tmp_path / "t"), entries, part=part) as place:
+        place.write_whole([(1, memoryview(b"xyz"))])
+        place.finish()
+        source = place.source_file(1)
+    assert (tmp_path / "t" / "f").read_bytes() == b"xyz"
+    assert (source.size, source.mtime_ns) == (3, os.stat(source.path).st_mtime_ns)
+
+
+def test_a_link_that_took_a_small_files_name_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "outside").write_bytes(b"mine")
+    entries = [directory(), file(b"f", size=3), file(b"g", size=3)]
+    with Destination.open(str(tmp_path / "t"), entries) as place:
+        place.write_whole([(2, memoryview(b"abc"))])
+        (tmp_path / place.part_name / "f").symlink_to(tmp_path / "outside")
+        with pytest.raises(LocalError):
+            place.write_whole([(1, memoryview(b"abc"))])
+        part = place.part_name
+    with Destination.open(str(tmp_path / "t"), entries, part=part) as place, pytest.raises(LocalError):
+        place.write_whole([(1, memoryview(b"abc"))])
+    assert (tmp_path / "outside").read_bytes() == b"mine"

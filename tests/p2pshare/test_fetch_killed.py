@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.kill import kill_run
+from tests.support_kill import kill_run
 
 
 @pytest.mark.slow
