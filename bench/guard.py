@@ -115,6 +115,12 @@ async def muxer(scale: float) -> Figures:
             grown = (await target.asks())["rss"] - before
         found[f"{name}: told a protocol error"] = at_least(1, int(done["reason"] == 1))
         found[f"{name}: memory growth, MiB"] = at_most(64, grown / MIB)
+    with victim(private=True, limits={"connections": 512}) as target:
+        before = (await target.asks())["rss"]
+        with attack("hoard_pings", target, count=200) as attacker:
+            await attacker.hears()
+            grown = (await target.asks())["rss"] - before
+        found["hoard_pings: memory growth of 200 connections with 256 streams, MiB"] = at_most(64, grown / MIB)
     with victim() as target:
         async with pinged(target) as times:
             done = await whole("resets", target, count=200_000, seconds=20)

@@ -13,6 +13,7 @@ from p2pshare.errors import QuotaExceeded, RemoteError, Unreachable
 from p2pshare.net import negotiate
 from p2pshare.net.api import PeerInfo, StreamHandler
 from p2pshare.net.complaints import Complaints
+from p2pshare.net.guard import StreamRoom
 from p2pshare.net.layers import MuxedStream
 from p2pshare.net.stream import NetStream
 from p2pshare.net.upgrade import Upgraded
@@ -38,6 +39,7 @@ class Connection:
         direction: Literal["in", "out"],
         handlers: Mapping[str, StreamHandler],
         complaints: Complaints,
+        room: StreamRoom,
     ) -> None:
         self.peer_id = upgraded.secure.peer_id
         self.address = address
@@ -54,6 +56,7 @@ class Connection:
         self._muxer = upgraded.muxer
         self._handlers = handlers
         self._complaints = complaints
+        self._room = room
         self._scope = trio.CancelScope()
 
     async def run(self, *, opened: Callable[[], None]) -> None:
@@ -79,7 +82,7 @@ class Connection:
                 muxed = await self._muxer.accept()
             except (trio.EndOfChannel, trio.BrokenResourceError):
                 return
-            if self.inbound >= MAX_INBOUND_STREAMS:
+            if self.inbound >= MAX_INBOUND_STREAMS or not self._room.enter(self.inbound):
                 nursery.start_soon(muxed.reset)
                 continue
             self.inbound += 1
@@ -89,6 +92,7 @@ class Connection:
         try:
             await self._serve_one(muxed)
         finally:
+            self._room.leave()
             self.inbound -= 1
             self.idle_since = trio.current_time()
 

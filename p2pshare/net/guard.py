@@ -138,3 +138,28 @@ class HalfOpenTable:
         self.leave(entry)
         self.dropped += 1
         entry.drop()
+
+
+class StreamRoom:
+    """Handlers at work for strangers' streams, of all connections together.
+
+    When it is full, a connection may still have ALWAYS streams, so that those who hoard do not shut out the others.
+    """
+
+    ALWAYS = 8
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self.refused = 0
+
+    def enter(self, mine: int) -> bool:
+        """Whether a connection that has `mine` already may have one more; it calls `leave` when it is done."""
+        if self.used >= self.limit and mine >= self.ALWAYS:
+            self.refused += 1
+            return False
+        self.used += 1
+        return True
+
+    def leave(self) -> None:
+        self.used -= 1

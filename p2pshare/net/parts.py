@@ -38,7 +38,8 @@ class Limits:
 
     connections: open ones in total, of which strangers may have opened three quarters, so that they cannot keep us
     from dialling. per_peer: to one peer. per_address and per_network: inbound from one IPv4 address or IPv6 /64, from
-    one /24 or /56; loopback is not counted where private addresses are allowed. high_water: with more than so many,
+    one /24 or /56; loopback is not counted where private addresses are allowed. streams: of strangers, with
+    handlers at work, in all connections together. high_water: with more than so many,
     idle ones are closed down to low_water; 0 is three quarters and a half of `connections`. handshake_seconds: from
     accept to secured and muxed. handshake_share: of one core, for all inbound handshakes together.
     """
@@ -47,6 +48,7 @@ class Limits:
     per_peer: int = 4
     per_address: int = 32
     per_network: int = 64
+    streams: int = 4096
     high_water: int = 0
     low_water: int = 0
     half_open: HalfOpenLimits = field(default_factory=HalfOpenLimits)

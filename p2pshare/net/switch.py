@@ -22,7 +22,7 @@ from p2pshare.net.complaints import Complaints
 from p2pshare.net.connection import Connection
 from p2pshare.net.dialer import Dialer, Dialled, dial_tcp
 from p2pshare.net.events import PeerEvents
-from p2pshare.net.guard import HalfOpen, HalfOpenTable
+from p2pshare.net.guard import HalfOpen, HalfOpenTable, StreamRoom
 from p2pshare.net.handshake_share import HandshakeShare
 from p2pshare.net.parts import Limits
 from p2pshare.net.rates import Rates
@@ -74,6 +74,7 @@ class Switch(Network):
         self._half_open = HalfOpenTable(limits.half_open, exempt_loopback=allow_private)
         self._share = HandshakeShare(limits.handshake_share)
         self._complaints = Complaints(_log)
+        self._room = StreamRoom(limits.streams)
         self._refused_descriptors = 0
         self._dialer = Dialer(functools.partial(dial_tcp, upgrader), self._dialled, nursery)
 
@@ -135,7 +136,12 @@ class Switch(Network):
     async def _enter(self, upgraded: Upgraded, address: str, direction: Literal["in", "out"]) -> None:
         """Puts a connection into the table and serves it. Raises Unreachable when there is no room."""
         connection = Connection(
-            upgraded, address=address, direction=direction, handlers=self.handlers, complaints=self._complaints
+            upgraded,
+            address=address,
+            direction=direction,
+            handlers=self.handlers,
+            complaints=self._complaints,
+            room=self._room,
         )
         welcome, leaving = self._table.room_for(connection, trio.current_time())
         if not welcome or connection.peer_id == self.peer_id:
@@ -305,14 +311,17 @@ class Switch(Network):
                 "half_open": self._half_open.dropped + self._half_open.refused,
                 "connections": self._table.refused,
                 "descriptors": self._refused_descriptors,
+                "streams": self._room.refused,
             },
             "trimmed": self._table.trimmed,
             "protected": self._table.protected,
             "handshakes": {"cpu_seconds": round(self._share.cpu, 3), "waiting": self._share.waiting},
+            "streams": self._room.used,
             "handler_errors": self._complaints.total,
             "limits": {
                 "connections": self._limits.connections,
                 "inbound": self._limits.inbound,
+                "streams": self._limits.streams,
                 "per_peer": self._limits.per_peer,
                 "per_address": self._limits.per_address,
                 "per_network": self._limits.per_network,

@@ -274,6 +274,18 @@ async def never_read(attack: Attack) -> dict[str, Any]:
     return {}
 
 
+async def hoard_pings(attack: Attack) -> dict[str, Any]:
+    """On each of `count` connections 256 streams of ping, one ping on each, and no more."""
+    said = GREETING + encode(ping.PROTOCOL) + bytes(32)
+    for number in range(attack.count):
+        upgraded = await attack.secured(number + 100)
+        attack.kept.append(upgraded)  # type: ignore[arg-type]
+        await upgraded.secure.send_all(b"".join(frame(DATA, SYN, id, len(said)) + said for id in range(1, 513, 2)))
+    await trio.sleep(1)
+    ready()
+    return {}
+
+
 async def connections(attack: Attack) -> dict[str, Any]:
     """Bare connections that are only opened, all at once; how many still stand after `seconds`."""
     opened = 0
@@ -365,6 +377,7 @@ ATTACKS: dict[str, Callable[[Attack], Awaitable[dict[str, Any]]]] = {
         never_opened,
         never_read,
         connections,
+        hoard_pings,
         mutants_bare,
         mutants_inside,
     )

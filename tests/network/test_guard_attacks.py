@@ -98,6 +98,18 @@ async def test_who_breaks_the_muxers_rules_is_told_why_and_costs_little(name: st
         assert after["rss"] - before["rss"] < 64 * MIB
 
 
+async def test_streams_hoarded_on_sixty_connections_are_bounded_together() -> None:
+    with victim(private=True, limits={"connections": 100, "streams": 1000}) as target:
+        before = await target.asks()
+        with attack("hoard_pings", target, count=60) as attacker:
+            assert "ready" in await attacker.hears()
+            after = await target.asks()
+            assert await dial_once(target.address, 99) is not None
+        assert 1000 <= after["status"]["streams"] <= 1000 + 60 * 8
+        assert after["status"]["refused"]["streams"] > 5000
+        assert after["rss"] - before["rss"] < 64 * MIB
+
+
 async def test_streams_reset_as_fast_as_they_are_opened_end_the_connection() -> None:
     with victim() as target:
         async with honest_peer(target):

@@ -277,7 +277,7 @@ async def test_the_status_tells_the_limits_and_what_they_refused() -> None:
     limits: Any = status["limits"]
     assert (limits["connections"], limits["inbound"], limits["per_address"]) == (40, 30, 7)
     assert (limits["high_water"], limits["low_water"], limits["half_open"]) == (30, 20, 128)
-    assert status["refused"] == {"half_open": 0, "connections": 0, "descriptors": 0}
+    assert status["refused"] == {"half_open": 0, "connections": 0, "descriptors": 0, "streams": 0}
     assert (status["trimmed"], status["protected"], status["handler_errors"]) == (0, 0, 0)
 
 

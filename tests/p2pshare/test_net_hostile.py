@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 import trio
@@ -10,7 +11,8 @@ import trio.testing
 
 from p2pshare.net import Limits, ping
 from p2pshare.net.api import Network, Stream
-from p2pshare.net.guard import HalfOpenLimits
+from p2pshare.net.guard import HalfOpenLimits, StreamRoom
+from p2pshare.net.layers import Muxer
 from p2pshare_protocols.multistream import encode
 from tests.support_net import network, pair, raw_connection, raw_tcp, until
 
@@ -179,3 +181,28 @@ async def test_a_lost_connection_is_noticed_and_its_streams_break() -> None:
         with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
             await stream.receive_exactly(1)
         await stream.aclose()
+
+
+async def test_streams_hoarded_on_many_connections_leave_some_for_the_others() -> None:
+    asked = GREETING + encode(ping.PROTOCOL) + bytes(32)
+
+    async def answered(muxer: Muxer, count: int) -> int:
+        """How many of `count` streams are served."""
+        served = 0
+        for _ in range(count):
+            stream = await muxer.open()
+            with contextlib.suppress(trio.BrokenResourceError), trio.fail_after(5):
+                await stream.send_all(asked)
+                await stream.receive_exactly(len(asked))
+                served += 1
+        return served
+
+    async with network(1, limits=Limits(streams=10)) as net:
+        async with raw_connection(2, net.addresses()[0]) as hoarder, raw_connection(3, net.addresses()[0]) as other:
+            assert await answered(hoarder, 20) == 10
+            assert await answered(other, 20) == StreamRoom.ALWAYS
+            status: Any = net.status()
+            assert (status["streams"], status["refused"]["streams"]) == (18, 22)
+        await until(net, lambda: net.status()["connections"] == 0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert net.status()["streams"] == 0
