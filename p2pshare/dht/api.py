@@ -51,5 +51,13 @@ class DHT(ABC):
         return None
 
     @abstractmethod
+    async def put_value(self, key: bytes, value: bytes) -> Receipt:
+        """Store a value under /ipns/ or /pk/ at the nodes nearest to it. Raises RemoteProtocolError when not valid."""
+
+    @abstractmethod
+    async def get_value(self, key: bytes) -> bytes | None:
+        """The best valid value under a key, None when nobody has one. Those that have a worse one are told."""
+
+    @abstractmethod
     def status(self) -> dict[str, object]:
         """{"nodes": servers in the routing table, "mode": "client"|"server", "records": provider records kept}."""

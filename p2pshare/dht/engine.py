@@ -20,6 +20,7 @@ from p2pshare.dht.records import Records
 from p2pshare.dht.server import Server
 from p2pshare.dht.sweep import MESSAGES_A_SECOND, Sweep
 from p2pshare.dht.upkeep import Upkeep
+from p2pshare.dht.values import ValueSearch
 from p2pshare.errors import P2PShareError
 from p2pshare.net.api import Network
 from p2pshare.store import Store
@@ -62,6 +63,7 @@ class Engine(DHT):
         self._role = role
         self._rng = rng
         self._provides = trio.CapacityLimiter(PROVIDES)
+        self._values = ValueSearch(kads, records)
         self.sweep: Sweep | None = None
 
     async def provide(self, cid: CID) -> Receipt:
@@ -196,6 +198,12 @@ class Engine(DHT):
 
     def size(self) -> float | None:
         return next((kad.size for kad in self._kads if kad.protocol == OURS), None)
+
+    async def put_value(self, key: bytes, value: bytes) -> Receipt:
+        return await self._values.put(key, value)
+
+    async def get_value(self, key: bytes) -> bytes | None:
+        return await self._values.get(key)
 
     def status(self) -> dict[str, object]:
         nodes = sum(len(kad.table) for kad in self._kads)

@@ -8,7 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from p2pshare.errors import QuotaExceeded
 from p2pshare.store import Store
 from p2pshare.store.providers import PRIVATE
+from p2pshare_protocols import ipns
 from p2pshare_protocols.cid import CID
+from p2pshare_protocols.errors import RemoteProtocolError
+from p2pshare_protocols.kad_messages import Message, Record
 
 LIFE = 48 * 3600.0
 """Seconds: the libp2p specification's provider record expiration (since 2022)."""
@@ -23,6 +26,7 @@ class Records:
 
     def __init__(self, store: Store, own_id: str, *, wall_clock: Callable[[], float], rng: random.Random) -> None:
         self._providers = store.providers
+        self._values = store.values
         self._own_id = own_id
         self._wall_clock = wall_clock
         self._rng = rng
@@ -66,8 +70,35 @@ class Records:
             return told
         return [(asker, own[0]), *(record for record in told if record[0] != asker)][:TOLD]
 
+    def keep_value(self, message: Message, subnets: Collection[str]) -> None:
+        """Raises RemoteProtocolError for a value that is not valid; one that is worse than ours changes nothing."""
+        if message.record is None or message.record.key != message.key:
+            raise RemoteProtocolError("a DHT value without its key")
+        now, value = self._wall_clock(), message.record.value
+        ipns.check(message.key, value, now)
+        held = self.value(message.key)
+        if held is None or ipns.better(message.key, value, held.value):
+            self._values.put(message.key, value, now + LIFE, subnet=min(subnets, default=PRIVATE))
+
+    def check_value(self, key: bytes, value: bytes) -> None:
+        """Raises RemoteProtocolError unless `value` may stand under `key` now."""
+        ipns.check(key, value, self._wall_clock())
+
+    def value(self, key: bytes) -> Record | None:
+        """What is kept under a key, if it is still valid."""
+        now = self._wall_clock()
+        value = self._values.get(key, now)
+        if value is None:
+            return None
+        try:
+            ipns.check(key, value, now)
+        except RemoteProtocolError:
+            return None  # it has ended
+        return Record(key, value)
+
     def expire(self) -> None:
         self._providers.expire(self._wall_clock())
+        self._values.expire(self._wall_clock())
 
     def count(self) -> int:
         return self._providers.count()

@@ -71,8 +71,11 @@ class Server:
         """The answer, None where there is none. Raises RemoteProtocolError for what is not allowed."""
         if message.kind is Kind.PING:
             return Message(Kind.PING)
-        if message.kind is Kind.PUT_VALUE or not message.key:
-            raise RemoteProtocolError("a DHT question that is not served")
+        if not message.key:
+            raise RemoteProtocolError("a DHT question without a key")
+        if message.kind is Kind.PUT_VALUE:
+            self._records.keep_value(message, self._addresses.subnets(asker))
+            return Message(Kind.PUT_VALUE, key=message.key, record=message.record)
         if message.kind is Kind.ADD_PROVIDER:
             self._keep(asker, message)
             return None
@@ -81,8 +84,9 @@ class Server:
         if message.kind is Kind.GET_PROVIDERS:
             told = self._records.tell(message.key, asker)
             providers = tuple(self._peer(peer_id, stored, private) for peer_id, stored in told)
+        record = self._records.value(message.key) if message.kind is Kind.GET_VALUE else None
         closer = self._closer(asker, message, private)
-        return Message(message.kind, key=message.key, closer=closer, providers=providers)
+        return Message(message.kind, key=message.key, record=record, closer=closer, providers=providers)
 
     def _keep(self, asker: str, message: Message) -> None:
         """Only what a peer says of itself is kept."""

@@ -24,6 +24,7 @@ from p2pshare.store.postings import Postings
 from p2pshare.store.providers import Providers
 from p2pshare.store.references import References
 from p2pshare.store.schema import migrate
+from p2pshare.store.values import Values
 from p2pshare_protocols.query_model import Query
 
 CATALOGUE = "catalogue.sqlite"
@@ -64,6 +65,7 @@ class Store:
             self.events = Events(self._db, wall_clock)
             self.peers = Peers(self._db)
             self.providers = Providers(self._db)
+            self.values = Values(self._db)
             self.postings = Postings(self._db)
             self.own_postings = OwnPostings(self._db)
         except BaseException:

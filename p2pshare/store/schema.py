@@ -126,7 +126,14 @@ _POSTINGS: Final = (
     "CREATE TABLE own_nodes (node TEXT PRIMARY KEY, beat REAL NOT NULL) WITHOUT ROWID",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _PROVIDERS, _POSTINGS)
+_VALUES: Final = (
+    """CREATE TABLE dht_values (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL UNIQUE, value BLOB NOT NULL, subnet TEXT NOT NULL,
+        expires INTEGER NOT NULL)""",
+    "CREATE INDEX dht_values_by_subnet ON dht_values (subnet)",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _PROVIDERS, _POSTINGS, _VALUES)
 VERSION: Final = len(MIGRATIONS)
 
 
