@@ -29,13 +29,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.emulator import FAR_ADDRESS, NEAR_ADDRESS, LongPath, Shape, long_path, missing
 from bench.support import MIB, median, options, report, write_file
-from p2pshare.net import open_network, session
+from p2pshare.net import open_network, session, tcp
 from p2pshare.net.api import Network, Stream
 from p2pshare_protocols.peerid import peer_id_from_ed25519
 
 PROTOCOL = "/p2pshare/bench/1.0.0"
 STOCK_PROTOCOL = "/bench/1.0.0"
-PORT, OTHER_PORT, STOCK_PORT, TLS_PORT = 4101, 4102, 4103, 4443
+PORT, OTHER_PORT, STOCK_PORT, CUBIC_PORT, TLS_PORT = 4101, 4102, 4103, 4104, 4443
 WARM = 16 * 1024
 SHAPES = {"200ms": Shape(20e6, 0.2), "40ms_loss": Shape(20e6, 0.04, 0.001)}
 CONNECTS = 3
@@ -54,9 +54,12 @@ class Identity:
 
 
 async def serve(number: int, port: int) -> None:
-    """Answers eight bytes with as many bytes as they say. Node 3 speaks no suite that only our nodes speak."""
+    """Answers eight bytes with as many bytes as they say. Node 3 speaks no suite that only our nodes speak; node 4 is
+    paced by cubic."""
     if number == 3:
         session.has_aes_instructions = lambda cpuinfo=Path(): False  # type: ignore[assignment,misc]
+    if number == 4:
+        tcp.TO_OTHERS = "cubic"
     block = os.urandom(MIB)
 
     async def send(stream: Stream) -> None:
@@ -141,6 +144,14 @@ async def measure(size: int, stock: str) -> None:
             found["dial_other"].append(await _first_byte(net, other, PROTOCOL, 1))
             found["dial_stock"].append(await _first_byte(net, stock, STOCK_PROTOCOL, 1))
     print(json.dumps(found), flush=True)
+
+
+async def transfer(size: int, number: int, port: int) -> None:
+    """One transfer from a node that is met for the first time."""
+    peer = Identity(number).peer_id
+    async with open_network(Identity(100), listen=[f"/ip4/{NEAR_ADDRESS}/tcp/0"], allow_private_addresses=True) as net:
+        net.add_addresses(peer, [f"/ip4/{FAR_ADDRESS}/tcp/{port}"])
+        print(await _transfer(net, peer, size), flush=True)
 
 
 # The whole
@@ -228,6 +239,21 @@ def _one_shape(path: LongPath, name: str, size: int, runs: int, stock: str) -> d
     }
 
 
+def _against_cubic(path: LongPath, size: int, runs: int) -> dict[str, Any]:
+    """BBR over cubic, both ours, where packets are lost though nothing is full."""
+    path.shape(SHAPES["40ms_loss"])
+    took: dict[int, list[float]] = {2: [], 4: []}
+    for _ in range(runs):
+        for number, port in ((2, PORT), (4, CUBIC_PORT)):
+            command = [*path.near, sys.executable, "-m", "bench.paths", "transfer", str(size), str(number), str(port)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=_root())
+            took[number].append(float(done.stdout))
+    return {
+        "40ms_loss_cubic_mb_s": round(size / statistics.median(took[4]) / 1e6, 2),
+        "40ms_loss_bbr_over_cubic": median([c / b for b, c in zip(took[2], took[4], strict=True)]),
+    }
+
+
 def main(arguments: Sequence[str]) -> int:
     given = options(__doc__ or "", arguments, runs=5)
     size = min(given.size, 64) * MIB
@@ -241,10 +267,12 @@ def main(arguments: Sequence[str]) -> int:
             _nginx(path, Path(directory), size),
             _far(path, *me, *ours),
             _far(path, *me, *other),
+            _far(path, *me, "serve", "4", str(CUBIC_PORT)),
             _far(path, *me, "serve-stock") as stock,
         ):
             for name in SHAPES:
                 figures |= _one_shape(path, name, size, given.runs, stock)
+            figures |= _against_cubic(path, size // 4, given.runs)
     return report("paths", mib=size // MIB, runs=given.runs, **figures)
 
 
@@ -257,5 +285,7 @@ if __name__ == "__main__":
                 trio.run(serve_stock)
             case ["measure", size, stock]:
                 trio.run(measure, int(size), stock)
+            case ["transfer", size, number, port]:
+                trio.run(transfer, int(size), int(number), int(port))
             case _:
                 sys.exit(main(sys.argv[1:]))

@@ -16,7 +16,7 @@ class MuxerLimits:
     max_inbound: int = 256
     max_outbound: int = 1024
     max_window: int = MAX_WINDOW
-    first_window: int = INITIAL_WINDOW  # what a new stream is raised to, as far as an eighth of the budget left allows
+    first_window: int = INITIAL_WINDOW  # what a new stream is raised to, as far as a quarter of the budget left allows
     receive_budget: int = 32 * MIB
     ping_interval: float = 30.0
     ping_timeout: float = 30.0

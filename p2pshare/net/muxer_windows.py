@@ -27,7 +27,7 @@ class Windows:
     def first(self, stream: MuxStream) -> None:
         """Raises the window of a new stream: less for each stream more, so that many leave room for each other."""
         size = self._machine.window_size(stream.id)
-        extra = min(self._limits.first_window - size, self._budget.room // 8)
+        extra = min(self._limits.first_window - size, self._budget.room // 4)
         if extra > 0 and self._budget.grant(extra):
             stream.granted += extra
             self._machine.grow(stream.id, size + extra)
