@@ -11,7 +11,7 @@ import mimetypes
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -19,8 +19,9 @@ import trio
 
 from p2pshare.content.destination import check_target, target_of
 from p2pshare.content.publisher import Publisher
+from p2pshare.content.verify import Damage, Verifier
 from p2pshare.dht.api import DHT
-from p2pshare.errors import DiskFull, UsageError
+from p2pshare.errors import DiskFull, P2PShareError, UsageError
 from p2pshare.exchange.answers import Reader
 from p2pshare.exchange.fetcher import GRACE, Fetched, Fetcher, Report, Wish
 from p2pshare.exchange.limits import RateLimit
@@ -37,6 +38,7 @@ from p2pshare_protocols.link import Link, parse_link
 from p2pshare_protocols.text import clean, safe_filename
 
 _FILES_A_TURN: Final = 500  # files put into the catalogue before other tasks get their turn
+REPAIR_TIMEOUT: Final = 30.0  # seconds without a useful source until a damaged file is left as it is
 ROOM_LOOK: Final = 0.5  # seconds between two looks at a full disk
 ROOM_MORE: Final = 64 << 10  # bytes that must have become free before it is worth to go on
 ROOM_ANYWAY: Final = 60.0  # seconds until it is tried without
@@ -129,6 +131,69 @@ async def fetch(parts: FetchParts, params: dict[str, Any], job: FetchJob) -> dic
         "sources": sum(count > 0 for count in fetched.sources.values()),
         "skipped": fetched.destination.skipped,
     }
+
+
+async def verify(parts: FetchParts, items: Sequence[Item], job: FetchJob) -> dict[str, Any]:
+    """Read items again, name what is damaged, and fetch anew from the network the files that rotted.
+
+    A file that somebody has written to since is told, and left as it is. The "done" event: {"files", "damaged":
+    [{"path", "reason", "repaired"}]}. Raises LocalError.
+    """
+    total = sum(item.size for item in items)
+    before = 0
+    told: list[dict[str, Any]] = []
+    for item in items:
+        job.reason(f"reading {item.name}")
+
+        def report(done: int, size: int, base: int = before) -> None:
+            job.progress(base + done, total)
+
+        verifier = Verifier(parts.store, report, wall_clock=parts.wall_clock)
+        damaged = await verifier.run(item)
+        tried = [await _repair(parts, item, damage, job) for damage in damaged]
+        left = damaged
+        if any(tried):
+            left = await verifier.run(parts.store.items.get(item.id))
+        still = {damage.path for damage in left}
+        told += [
+            {"path": damage.path, "reason": damage.reason, "repaired": damage.path not in still} for damage in damaged
+        ]
+        before += item.size
+    job.reason("")
+    return {"files": sum(item.files for item in items), "bytes": total, "damaged": told}
+
+
+async def _repair(parts: FetchParts, item: Item, damage: Damage, job: FetchJob) -> bool:
+    """Fetch a rotten file anew, from whoever has the item; what is right of it is taken from itself."""
+    if not damage.rot or item.path is None:
+        return False
+    inner = damage.path[len(item.path) :].strip("/")
+    job.reason(f"repairing {os.path.basename(damage.path)} from the network")
+    wish = Wish(
+        cid=item.cid.v1,
+        path=tuple(os.fsencode(name) for name in inner.split("/")) if inner else (),
+        destination=damage.path,
+        overwrite=True,
+        timeout=REPAIR_TIMEOUT,
+        grace=parts.grace,
+    )
+    nowhere = Report(reason=lambda text: None, progress=lambda *_: None, save=lambda state: None)
+    fetcher = Fetcher(
+        wish,
+        nowhere,
+        network=parts.network,
+        dht=parts.dht,
+        store=parts.store,
+        reader=parts.reader,
+        partials=parts.partials,
+        limit=parts.download,
+    )
+    try:
+        await fetcher.run()
+    except P2PShareError as error:
+        _log.warning("%s was not repaired: %s", damage.path, error)
+        return False
+    return True
 
 
 async def _attempt(parts: FetchParts, wish: Wish, job: FetchJob) -> Fetched | None:

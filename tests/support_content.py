@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,3 +135,16 @@ def read_car(path: Path) -> tuple[CID, list[tuple[CID, bytes]]]:
         blocks.append((cid, data[start : at + length]))
         at += length
     return root, blocks
+
+
+def flip(path: Path, rng: random.Random) -> int:
+    """Change one bit and leave the time as it was; which byte."""
+    before = path.stat()
+    at = rng.randrange(before.st_size)
+    with path.open("r+b") as file:
+        file.seek(at)
+        [byte] = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte ^ (1 << rng.randrange(8))]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    return at

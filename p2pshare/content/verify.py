@@ -23,11 +23,15 @@ Chunk = tuple[bytes, int, int]  # CIDv1 binary, offset, length
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A file of an item that does not hold what it should. `chunks` are the ones that are wrong, for a repair."""
+    """A file of an item that does not hold what it should. `chunks` are the ones that are wrong.
+
+    `rot`: nobody has written to it, as far as its size, inode and time tell.
+    """
 
     path: str
     reason: str
     chunks: tuple[Chunk, ...]
+    rot: bool = False
 
 
 @dataclass(slots=True)
@@ -103,8 +107,10 @@ class Verifier:
         bad = tuple(chunk for part in parts for chunk in part.bad)
         reason = next((part.reason for part in parts if part.reason), "")
         if bad or reason:
+            rot = not reason and parts[-1].now == Identity(file.size, file.inode, file.mtime_ns)
             references.mark_file(file.id, "missing" if parts[-1].now is None else "changed")
-            return Damage(file.path, reason or f"{len(bad)} of its blocks are not what they were", bad)
+            reason = reason or f"{len(bad)} of its blocks are not what they were"
+            return Damage(file.path, reason, bad, rot)
         now = parts[-1].now
         if now is not None and now != Identity(file.size, file.inode, file.mtime_ns):
             references.moved(file.id, replace(file, size=now.size, inode=now.inode, mtime_ns=now.mtime_ns))

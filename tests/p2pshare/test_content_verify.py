@@ -12,6 +12,7 @@ import pytest
 from p2pshare.content.verify import Verifier
 from p2pshare.publish import ShareOptions, share
 from p2pshare.store import Item, Store, open_store
+from tests.support_content import flip
 from tests.support_exchange import Job
 
 MIB = 1 << 20
@@ -27,19 +28,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
 async def shared(store: Store, path: Path) -> Item:
     await share(store=store, options=ShareOptions(paths=(str(path),)), job=Job(), announce=None)
     return store.items.list()[0]
-
-
-def flip(path: Path, rng: random.Random) -> int:
-    """Change one bit and leave the time as it was; which byte."""
-    before = path.stat()
-    at = rng.randrange(before.st_size)
-    with path.open("r+b") as file:
-        file.seek(at)
-        [byte] = file.read(1)
-        file.seek(at)
-        file.write(bytes([byte ^ (1 << rng.randrange(8))]))
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    return at
 
 
 async def test_a_hundred_flipped_bits_are_a_hundred_named_files(store: Store, tmp_path: Path) -> None:
