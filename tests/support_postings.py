@@ -59,6 +59,12 @@ class KnownDHT(DHT):
         self.lookups += 1
         return [one for one in self.near if one.peer_id != self._net.peer_id][:count]
 
+    async def put_value(self, *_: object, **__: object) -> Receipt:
+        raise NotImplementedError
+
+    async def get_value(self, *_: object, **__: object) -> bytes | None:
+        raise NotImplementedError
+
     def status(self) -> dict[str, object]:
         return {"nodes": len(self.near), "mode": "server", "records": 0}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import random
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -38,6 +38,7 @@ MORE: Final = 5  # nodes in all then
 ASK_TIME: Final = 3.0  # seconds for one node
 TOGETHER: Final = 0.25  # seconds that the first answer waits for others, so that the newest record is shown
 TIME: Final = 8.0  # seconds for the tier at most
+POINTERS: Final = 4  # publishers whose overflow is looked into
 _ALTERNATIVES: Final = 4  # terms asked for when every one of them may lead to a match
 _COUNTS: Final = 10_000  # terms whose frequency is remembered
 
@@ -72,6 +73,7 @@ class _Search:
     rows: dict[bytes, Row] = field(default_factory=dict)
     waiting: list[Row] = field(default_factory=list)
     cut: bool = False  # an answer left something out
+    full: Counter[tuple[str, bytes]] = field(default_factory=Counter)  # (term, publisher) with more in its overflow
 
     def take(self, signed: Signed) -> None:
         """Keep a record that is what it says: canonical, matching, the newest known, signed."""
@@ -174,11 +176,20 @@ class DhtTier:
             return
         for term in terms:
             await self._ask_term(term, search, answers)
+        await self._follow(search, answers)
         if search.cut and len(terms) == 1:
             rarer = self._counts.rarest(terms_of(search.question.query) or terms)
             if rarer != terms[0]:
                 search.cut = False
                 await self._ask_term(rarer, search, answers)
+
+    async def _follow(self, search: _Search, answers: Answers) -> None:
+        """Look where publishers have what is more than one may have under a word: those that most nodes named."""
+        known = search.full.most_common(POINTERS)
+        search.cut |= len(search.full) > len(known)
+        async with trio.open_nursery() as nursery:
+            for (term, publisher), _ in known:
+                nursery.start_soon(self._ask_term, item_record.overflow(term, publisher), search, answers)
 
     def _alternatives(self, query: Query) -> list[str]:
         """The terms to ask for: the rarest that must hold, or all of a group; [] when no word is asked for."""
@@ -253,6 +264,7 @@ class DhtTier:
         for signed in records:
             search.take(signed)
         search.cut |= not end.complete
+        search.full.update((term, publisher) for publisher in end.full)
         self._counts.learn(end.counts, [term])
         return True
 

@@ -121,7 +121,7 @@ class Keeper:
         record = item_record.decode(entry.signed.body)
         if not isinstance(record, ItemRecord):
             raise RemoteProtocolError("a tombstone has postings")
-        if not set(entry.terms) <= set(record.terms()):
+        if not set(entry.terms) <= _allowed(record, entry):
             raise RemoteProtocolError("a posting's term is not a word of its record")
         publisher = entry.signed.publisher
         if (publisher in self._caught or self._rng.randrange(SAMPLED) == 0) and not entry.signed.holds():
@@ -157,11 +157,20 @@ class Keeper:
         found, complete = self.look_up(request.term, request.query, request.limit)
         frames, everything = wire.pages(found)
         terms = list(dict.fromkeys([request.term, *terms_of(request.query)]))[: wire.MAX_COUNTED - 1]
-        end = wire.FindEnd(complete and everything, self._store.postings.counts(terms))
+        full = tuple(self._store.postings.full(request.term)[: wire.MAX_FULL])
+        end = wire.FindEnd(complete and everything, self._store.postings.counts(terms), full)
         return b"".join(wire.encode(frame) for frame in frames) + wire.encode(end)
 
     def counts(self, query: Query) -> dict[str, int]:
         return self._store.postings.counts(terms_of(query))
+
+
+def _allowed(record: ItemRecord, entry: wire.Entry) -> set[str]:
+    """The terms under which a record may stand: its words, and its publisher's overflow of them."""
+    words = set(record.terms())
+    if any(term.startswith(item_record.OVERFLOW) for term in entry.terms):
+        words |= {item_record.overflow(word, entry.signed.publisher) for word in words}
+    return words
 
 
 def terms_of(query: Query) -> list[str]:

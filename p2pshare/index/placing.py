@@ -238,7 +238,8 @@ class Placer:
         if not there and mine:
             return  # nobody took them; they wait
         pause = FAILED if len(there) < len(nodes) else SPARSE if len(nodes) < REPLICAS else SWEEP
-        self._own.placed(term, there, self._now() + pause, mine)
+        beyond = item_record.overflow(term, self._publisher.public)
+        self._own.placed(term, there, self._now() + pause, mine, overflow=(beyond, _place_of(beyond)))
 
     async def _tell(
         self, node: str, records: list[tuple[Mine, list[str]]], took: set[str], limiter: trio.CapacityLimiter

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 from p2pshare.store.database import Database
 from p2pshare.store.text import from_json, plain, to_json
-from p2pshare_protocols.item_record import Signed
-from p2pshare_protocols.postings_room import PER_PUBLISHER
+from p2pshare_protocols.item_record import OVERFLOW, Signed
+from p2pshare_protocols.postings_room import PER_PUBLISHER, ROOM
 
 _PUBLIC: Final = "removing = 0 AND indexed = 1 AND announce = 1 AND state = 'ok' AND origin = 'shared'"
 
@@ -157,14 +157,22 @@ class OwnPostings:
         )
         found = [Mine(*row) for row in self._db.all(f"{sql} LIMIT 1000", (plain(term), WAITING))]
         tombstones = [one for one in found if one.removed]
-        fresh = [one for one in found if not one.removed][: max(0, PER_PUBLISHER - there)]
+        fresh = [one for one in found if not one.removed][: max(0, _most(term) - there)]
         if waiting_only:
             return tombstones + fresh
         return tombstones + fresh + [Mine(*row) for row in self._db.all(f"{sql} LIMIT 1000", (plain(term), PLACED))]
 
-    def placed(self, term: str, nodes: Sequence[str], due: float, done: Sequence[Mine]) -> None:
-        """`done` stand at `nodes` now; tombstones among them are over, and what had no room under the term waits no
-        more."""
+    def placed(
+        self,
+        term: str,
+        nodes: Sequence[str],
+        due: float,
+        done: Sequence[Mine],
+        *,
+        overflow: tuple[str, bytes] | None = None,
+    ) -> None:
+        """`done` stand at `nodes` now; tombstones among them are over. What has no room under the term waits under
+        `overflow` (a term and its place) from now on, or no more."""
         with self._db.relaxed():
             self._db.execute(
                 "UPDATE own_terms SET nodes = ?, due = ? WHERE term = ?", (to_json(list(nodes)), due, plain(term))
@@ -180,7 +188,9 @@ class OwnPostings:
                 elif one.placed == WAITING:
                     sql = "UPDATE own_postings SET placed = ? WHERE term = ? AND record = ?"
                     self._db.execute(sql, (PLACED, plain(term), one.id))
-            if sum(not one.removed for one in done) >= PER_PUBLISHER or self._is_full(term):
+            if self._is_full(term):
+                if overflow is not None and not term.startswith(OVERFLOW):
+                    self._move(term, *overflow)
                 self._db.execute(
                     "UPDATE own_postings SET placed = ? WHERE term = ? AND placed = ? AND record IN"
                     " (SELECT id FROM own_records WHERE removed = 0)",
@@ -193,7 +203,17 @@ class OwnPostings:
 
     def _is_full(self, term: str) -> bool:
         sql = "SELECT count(*) FROM own_postings WHERE term = ? AND placed = ?"
-        return self._db.number(sql, (plain(term), PLACED)) >= PER_PUBLISHER
+        return self._db.number(sql, (plain(term), PLACED)) >= _most(term)
+
+    def _move(self, term: str, other: str, place: bytes) -> None:
+        """What waits under a term waits under another one."""
+        moved = self._db.execute(
+            "UPDATE own_postings SET term = ? WHERE term = ? AND placed = ? AND record IN"
+            " (SELECT id FROM own_records WHERE removed = 0)",
+            (other, plain(term), WAITING),
+        ).rowcount
+        if moved:
+            self._db.execute("INSERT OR IGNORE INTO own_terms VALUES (?, ?, '[]', ?)", (other, place, NEVER))
 
     def placed_of(self, item: int) -> tuple[int, int]:
         """(postings of an item that were placed, postings in all)."""
@@ -241,3 +261,8 @@ class OwnPostings:
             "terms": self._db.number("SELECT count(*) FROM own_terms"),
             "waiting": self._db.number("SELECT count(*) FROM own_postings WHERE placed = 0"),
         }
+
+
+def _most(term: str) -> int:
+    """Postings that one publisher may have under a term."""
+    return ROOM if term.startswith(OVERFLOW) else PER_PUBLISHER

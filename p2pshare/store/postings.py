@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from p2pshare.store.database import Database
 from p2pshare.store.text import plain
-from p2pshare_protocols.item_record import ItemRecord, Signed
+from p2pshare_protocols.item_record import OVERFLOW, ItemRecord, Signed
 from p2pshare_protocols.postings_room import PER_NET, ROOM, Origin, TermRoom
 
 HIDDEN: Final = 48 * 3600.0  # seconds after which a publisher that was not heard of is not shown
@@ -158,7 +158,8 @@ class Postings:
                 " WHERE p.term = ? GROUP BY p.owner",
                 (term,),
             )
-            room = TermRoom([(Origin(*row[:3]), row[3]) for row in rows], room=self._room)
+            own = term.startswith(OVERFLOW)
+            room = TermRoom([(Origin(*row[:3]), row[3]) for row in rows], room=self._room, own=own)
             self._origins += room.origins
             while self._rooms and (len(self._rooms) >= _CACHED_ROOMS or self._origins > _CACHED_ORIGINS):
                 self._origins -= self._rooms.popitem(last=False)[1].origins
@@ -258,6 +259,10 @@ class Postings:
             (term, now - HIDDEN, *wanted, limit),
         )
         return [Signed(*row) for row in rows]
+
+    def full(self, term: str) -> list[bytes]:
+        """Publishers that have as many postings under `term` as one may have."""
+        return self._room_of(term).full()
 
     def counts(self, terms: Iterable[str]) -> dict[str, int]:
         """How many postings each term has here; those with none are left out."""

@@ -24,6 +24,7 @@ MAX_FRAME: Final = 64 << 10  # bytes of a body, either way
 MAX_ENTRIES: Final = 400  # records of a frame
 MAX_TERMS: Final = terms.MAX_TERMS_PER_ITEM
 MAX_COUNTED: Final = 64  # terms whose counts an answer may tell
+MAX_FULL: Final = 32  # publishers that an answer may name as having more
 BUCKETS: Final = 64  # of a digest, by the first six bits of a record's identity
 BUCKET: Final = 8  # bytes
 _DOMAIN: Final = b"p2pshare index statement 1\0"
@@ -112,10 +113,14 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class FindEnd:
-    """`complete`: nothing that matches was left out. `counts`: postings here of the query's terms, a hint."""
+    """`complete`: nothing that matches was left out. `counts`: postings here of the query's terms, a hint.
+
+    `full`: publishers with as many under the term as one may have; the rest stands under their overflow.
+    """
 
     complete: bool
     counts: dict[str, int]
+    full: tuple[bytes, ...] = ()
 
 
 Request = Store | Remove | Heartbeat | Only | Find
@@ -176,8 +181,9 @@ def _fields(message: Request | Answer) -> dict[str, Any]:
             return {"digest": b"".join(buckets)}
         case Records(records):
             return {"records": [[one.publisher, one.body, one.signature] for one in records]}
-        case FindEnd(complete, counts):
-            return {"end": True, "complete": complete, "counts": counts}
+        case FindEnd(complete, counts, full):
+            more = {"full": list(full)} if full else {}
+            return {"end": True, "complete": complete, "counts": counts, **more}
 
 
 def _by(by: Statement) -> list[Any]:
@@ -280,7 +286,8 @@ def read_answer(message: dict[str, Any]) -> Answer:
     complete, counts = message.get("complete"), message.get("counts", {})
     if message.get("end") is not True or not isinstance(complete, bool) or not isinstance(counts, dict):
         raise RemoteProtocolError("an answer of an unknown sort")
-    return FindEnd(complete, {_term(term): _number(count, 2**32) for term, count in counts.items()})
+    full = tuple(_exactly(one, PUBLISHER) for one in _list(message.get("full", []), MAX_FULL))
+    return FindEnd(complete, {_term(term): _number(count, 2**32) for term, count in counts.items()}, full)
 
 
 def _statement(value: object) -> Statement:

@@ -28,6 +28,8 @@ MAX_BODY: Final = MAX_RECORD - PUBLISHER - SIGNATURE
 IDENTITY: Final = 16  # bytes that say which item of a publisher a record is about
 _ITEM, _TOMBSTONE = 1, 2
 _DOMAIN: Final = b"p2pshare item record 1\0"
+OVERFLOW: Final = "@"  # separates words, so that no term begins with it
+_OVERFLOW_DOMAIN: Final = b"p2pshare overflow 1\0"
 _KEY_DOMAIN: Final = b"p2pshare term key 1\0"
 
 
@@ -116,6 +118,12 @@ class Signed:
 def term_key(term: str) -> bytes:
     """Where postings of `term` belong, as a multihash: the DHT hashes it once more. It does not say the term."""
     return b"\x12\x20" + hashlib.sha256(_KEY_DOMAIN + term.encode("utf-8", "surrogatepass")).digest()
+
+
+def overflow(term: str, publisher: bytes) -> str:
+    """Where those of a publisher's postings of `term` stand that are more than one may have. No word is like it."""
+    about = _OVERFLOW_DOMAIN + publisher + term.encode("utf-8", "surrogatepass")
+    return OVERFLOW + hashlib.sha256(about).hexdigest()[:40]
 
 
 def encode(record: ItemRecord | Tombstone) -> bytes:

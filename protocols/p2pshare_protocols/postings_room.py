@@ -52,8 +52,10 @@ def subnets(address: str) -> tuple[str, str]:
 class TermRoom:
     """The room of one term. `rows` are the postings that are there: (origin, how many)."""
 
-    def __init__(self, rows: Iterable[tuple[Origin, int]] = (), *, room: int = ROOM) -> None:
+    def __init__(self, rows: Iterable[tuple[Origin, int]] = (), *, room: int = ROOM, own: bool = False) -> None:
+        """`own`: the term is one publisher's overflow, which nobody else can fill."""
         self._room = room
+        self._own = own
         self._by: Counter[Origin] = Counter()
         self._publishers: Counter[bytes] = Counter()
         self._small: Counter[str] = Counter()
@@ -77,8 +79,14 @@ class TermRoom:
     def counts(self) -> dict[Origin, int]:
         return dict(self._by)
 
+    def full(self) -> list[bytes]:
+        """Publishers that have as many as one may have: they may have more in their overflow."""
+        return [] if self._own else [one for one, count in self._publishers.items() if count >= PER_PUBLISHER]
+
     def weigh(self, origin: Origin) -> Verdict:
         """Whether one more posting of `origin` has room. Nothing is counted yet."""
+        if self._own:
+            return Verdict(self.total < self._room)
         if self._publishers[origin.publisher] >= PER_PUBLISHER:
             return Verdict(False)
         if origin.small and self._small[origin.small] >= self._room * SMALL_NET:

@@ -227,3 +227,24 @@ async def test_a_node_that_does_not_answer_costs_little_and_the_rest_is_complete
         rows, _ = await e.search("raft")
         assert [row["cid"] for row in rows] == [str(cid)]
         assert trio.current_time() - begin < 8
+
+
+async def test_what_a_publisher_has_beyond_250_under_a_word_is_found_in_its_overflow(tmp_path: Path) -> None:
+    async with nodes(3, tmp_path) as (a, b, c):
+        for number in range(300):
+            add_file(a.store, f"raft-{number}.txt")
+        with trio.fail_after(60):
+            a.placer.wake()
+            while a.store.own_postings.unpublished(1) or a.store.own_postings.counts()["waiting"]:
+                await trio.sleep(0.05)
+        assert b.store.postings.counts(["raft"]) == {"raft": 250}
+        assert b.store.postings.full("raft") == [a.publisher.public]
+        for number in (10, 150, 299):
+            rows, _ = await c.search(f"raft {number}")
+            assert [row["name"] for row in rows] == [f"raft-{number}.txt"]
+        rows, _ = await c.search("raft", limit=1000)
+        assert len(rows) == 300
+        talk = item_record.sign(TALK, c.publisher.private)
+        theirs = item_record.overflow("raft", a.publisher.public)
+        with pytest.raises(RemoteError):
+            await ask(c, b, wire.Store(state(c, b), (wire.Entry(talk, (theirs,)),)))

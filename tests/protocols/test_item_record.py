@@ -133,6 +133,7 @@ def test_messages_come_back_as_they_were() -> None:
         wire.Digest(wire.buckets_of([("raft", TALK.identity, 7)])),
         wire.Records((talk,)),
         wire.FindEnd(False, {"raft": 3}),
+        wire.FindEnd(False, {"raft": 3}, (PUBLIC,)),
     ):
         assert wire.read_answer(wire.unpack(wire.encode(answer)[4:])) == answer
 
