@@ -19,6 +19,7 @@ FIGURES = {
     "index": "bench.index",
     "guard": "bench.guard",
     "dht-store": "bench.dht_store",
+    "dht-announce": "bench.dht_announce",
     "dht-real": "bench.dht_real",
 }
 
