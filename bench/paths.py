@@ -272,7 +272,7 @@ def main(arguments: Sequence[str]) -> int:
         ):
             for name in SHAPES:
                 figures |= _one_shape(path, name, size, given.runs, stock)
-            figures |= _against_cubic(path, size // 4, given.runs)
+            figures |= _against_cubic(path, size, 1)  # the first seconds, before a loss, are alike
     return report("paths", mib=size // MIB, runs=given.runs, **figures)
 
 
