@@ -44,7 +44,7 @@ class Kad:
         self.own_id = net.peer_id
         self.table = RoutingTable(kad_keys.contact(net.peer_id), private_exempt=allow_private)
         self.lines = Lines(net, protocol, nursery, limit=limit)
-        self.joined = trio.Event()  # set when a peer entered; replaced by the one who waits for it
+        self.joined = trio.Event()  # set when a peer entered near us; replaced by the one who waits for it
         self._net = net
         self._addresses = addresses
         self._nursery = nursery
@@ -69,8 +69,13 @@ class Kad:
         fresh = peer_id not in self.table
         contact = kad_keys.contact(peer_id, self._net.addresses_of(peer_id))
         seen_at = self._addresses.seen_at(peer_id)
-        if self.table.answered(contact, trio.current_time(), seen_at=seen_at) and fresh:
+        if self.table.answered(contact, trio.current_time(), seen_at=seen_at) and fresh and self._is_near(contact):
             self.joined.set()
+
+    def _is_near(self, contact: Contact) -> bool:
+        """Whether it is one of the k nearest to ourselves that we know."""
+        own = self.table.own.key
+        return any(near.peer_id == contact.peer_id for near in self.table.closest(own))
 
     async def greet(self, peer_id: str) -> None:
         """Ask a peer that says it speaks our protocol for nodes near us; it enters the table if it answers."""

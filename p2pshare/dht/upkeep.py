@@ -16,8 +16,8 @@ REFRESH_EVERY = 60.0
 EXPIRE_EVERY = 600.0
 SAVE_EVERY = 600.0
 LINES_EVERY = 15.0
-JOIN_PAUSE = 5.0
-"""Seconds at least between two lookups of ourselves, while peers enter."""
+JOIN_PAUSE, MOST_PAUSE = 5.0, 60.0
+"""Seconds at least between two lookups of ourselves while peers enter near us; doubled each time, up to the second."""
 
 
 class Upkeep:
@@ -61,12 +61,14 @@ class Upkeep:
                 kad.table.remove(peer_id)  # it is a client now
 
     async def _join(self, kad: Kad) -> None:
-        """Whenever somebody new entered the table, look for our own surroundings, not too often."""
+        """Whenever somebody new entered the table near us, look for our own surroundings, ever less often."""
+        pause = JOIN_PAUSE
         while True:
             await kad.joined.wait()
             kad.joined = trio.Event()
             await kad.find_self()
-            await trio.sleep(JOIN_PAUSE)
+            await trio.sleep(pause)
+            pause = min(MOST_PAUSE, 2 * pause)
 
     async def _refresh(self, kad: Kad) -> None:
         while True:
