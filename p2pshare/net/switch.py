@@ -100,6 +100,9 @@ class Switch(Network):
     async def _inbound(
         self, sock: trio.socket.SocketType, address: str, scope: trio.CancelScope, entry: HalfOpen
     ) -> None:
+        if scope.cancel_called:  # dropped before it began
+            sock.close()
+            return
         upgraded: Upgraded | None = None
         try:
             with scope:

@@ -6,8 +6,9 @@ import errno
 import ipaddress
 import logging
 import math
+import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +28,7 @@ _SEND_BUFFER = 8 << 20  # bytes; the kernel doubles it, and cuts it to twice net
 TO_OTHERS, ON_LOOPBACK = "bbr", "cubic"
 _PAUSE = 0.2  # seconds to wait when it is our side that cannot: no descriptors, no memory
 _COMPLAIN_EVERY = 60.0  # seconds
+_AT_ONCE = 64  # connections accepted in one go
 
 
 def stream_over(sock: trio.socket.SocketType) -> trio.SocketStream:
@@ -161,6 +163,24 @@ async def accept_forever(
                 await trio.sleep(_PAUSE)
             continue
         take(sock, (peer[0], peer[1]))
+        for another, its_peer in _waiting(listener):
+            take(another, its_peer)
+
+
+def _waiting(listener: trio.socket.SocketType) -> Iterator[tuple[trio.socket.SocketType, tuple[str, int]]]:
+    """What else waits, up to a batch: in a flood the kernel's queue must not be what an honest peer waits in."""
+    try:
+        queue = socket.socket(fileno=os.dup(listener.fileno()))
+    except OSError:  # it was closed, or there are no descriptors
+        return
+    with queue:
+        queue.setblocking(False)
+        for _ in range(_AT_ONCE):
+            try:
+                sock, peer = queue.accept()
+            except OSError:  # nothing waits; of anything else the next accept tells
+                return
+            yield trio.socket.from_stdlib_socket(sock), (peer[0], peer[1])
 
 
 async def dial(host: str, port: int, family: int = 0) -> trio.SocketStream:

@@ -25,6 +25,9 @@ class Listener:
     def __init__(self, *script: int | str) -> None:
         self.script = list(script)
 
+    def fileno(self) -> int:
+        raise OSError(errno.EBADF, "not a real one")
+
     async def accept(self) -> tuple[Any, tuple[str, int]]:
         await trio.lowlevel.checkpoint()
         if not self.script:
@@ -44,6 +47,24 @@ async def test_running_out_of_descriptors_pauses_accepting_and_goes_on(
     await tcp.accept_forever(cast(Any, listener), lambda sock, peer: taken.append(sock))
     assert taken == ["a", "b"]
     assert trio.current_time() - start == 0.4
+
+
+async def test_connections_that_wait_are_taken_together() -> None:
+    [listener] = await tcp.bind(["/ip4/127.0.0.1/tcp/0"])
+    taken: list[trio.socket.SocketType] = []
+    waiting = [await trio.open_tcp_stream(*listener.getsockname()) for _ in range(70)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tcp.accept_forever, listener, lambda sock, peer: taken.append(sock))
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(taken) == 70
+        late = await trio.open_tcp_stream(*listener.getsockname())
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert len(taken) == 71
+        nursery.cancel_scope.cancel()
+    for one in (*waiting, late):
+        await one.aclose()
+    for sock in (*taken, listener):
+        sock.close()
 
 
 class WithoutIPv6(trio.abc.SocketFactory):
