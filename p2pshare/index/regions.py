@@ -21,7 +21,7 @@ from p2pshare_protocols.postings_place import REPLICAS
 from p2pshare_protocols.postings_room import subnets
 
 MOST_FOUND: Final = 46  # the most that a region of the DHT has
-LIFE: Final = 120.0  # seconds that a region is believed to be as it was
+LIFE: Final = 600.0  # seconds that a region is believed to be as it was
 _MOST: Final = 256  # regions remembered
 _BITS: Final = kad_keys.BITS
 
@@ -51,10 +51,11 @@ class Regions:
         for region in self._known:
             if place >> (_BITS - region.bits) == region.prefix:
                 return self._keepers(region.members, place)
-        found = [one for one in await self._dht.closest(key, MOST_FOUND) if self._may_keep(one.peer_id)]
+        near = await self._dht.closest(key, MOST_FOUND)
+        found = [one for one in near if self._may_keep(one.peer_id)]
         for one in found:
             self._net.add_addresses(one.peer_id, one.addresses)
-        self._remember(place, found, now + LIFE)
+        self._remember(place, near, found, now + LIFE)
         return self._keepers(found, place)
 
     def _keepers(self, found: Sequence[Provider], place: int) -> list[Provider]:
@@ -71,14 +72,13 @@ class Regions:
         spoken = self._net.protocols_of(peer_id)
         return not spoken or PROTOCOL in spoken
 
-    def _remember(self, place: int, found: Sequence[Provider], until: float) -> None:
-        if not found or len(found) >= MOST_FOUND:
+    def _remember(self, place: int, near: Sequence[Provider], found: Sequence[Provider], until: float) -> None:
+        """`near` are all servers that a lookup gave, `found` those of them that may keep postings."""
+        if not found or len(near) >= MOST_FOUND:
             return  # some that are near were left out
-        bits = 0
-        distances = sorted(kad_keys.peer_key(one.peer_id) ^ place for one in found)
-        if len(found) >= kad_keys.K - 4:  # some may have been left out; a small network is known as a whole
-            farthest = distances[: kad_keys.K][-1]
-            bits = _BITS - farthest.bit_length() + 1
+        distances = sorted(kad_keys.peer_key(one.peer_id) ^ place for one in near)
+        # Fewer than a lookup gives are the whole network.
+        bits = 0 if len(near) < kad_keys.K else _BITS - distances[kad_keys.K - 1].bit_length() + 1
         prefix = place >> (_BITS - bits)
         inside = [one for one in found if kad_keys.peer_key(one.peer_id) >> (_BITS - bits) == prefix]
         if (len(inside) >= REPLICAS or not bits) and not postings_place.surrounded(distances, self._dht.size()):
