@@ -8,6 +8,7 @@ import click
 
 from p2pshare_cli.client import Client
 from p2pshare_cli.context import Context
+from p2pshare_cli.errors import CommandError
 from p2pshare_cli.output import Progress
 
 
@@ -32,6 +33,10 @@ def follow(context: Context, node: Client, job: int, label: str, *, foreground: 
         else:
             context.output.note(f"Job {job} goes on. Come back to it with: p2pshare jobs watch {job}")
         raise click.exceptions.Exit(130) from None
+    except CommandError as error:
+        if error.kind == "daemon-not-running":
+            error.hint = f"Job {job} goes on when it runs again: p2pshare daemon start, p2pshare jobs watch {job}"
+        raise
     context.output.clear()
     return last
 

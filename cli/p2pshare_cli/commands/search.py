@@ -12,6 +12,8 @@ from p2pshare_cli.context import Context, command_options
 from p2pshare_cli.errors import CommandError
 from p2pshare_cli.output import Output, short_id, size
 
+WATCH_PAUSE = 5.0  # seconds between two rounds of --watch
+
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="WORD…")
@@ -26,6 +28,7 @@ from p2pshare_cli.output import Output, short_id, size
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 @click.option("--timeout", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, help="Seconds.")
 @click.option("--local", is_flag=True, help="Only this machine's own catalogue.")
+@click.option("--watch", is_flag=True, help="Go on asking, and show what is new, until Ctrl-C.")
 @click.option("--explain", is_flag=True, help="Show each row's tier and score; with --json also why.")
 @command_options
 def search(context: Context, words: tuple[str, ...], **options: Any) -> None:
@@ -54,8 +57,25 @@ def search(context: Context, words: tuple[str, ...], **options: Any) -> None:
     context.output.clear()
     context.output.event(done)
     _print(context.output, listed, done, time.monotonic() - begun, explain=options["explain"])
+    if options["watch"]:
+        _watch(context, params, [row["link"] for row in listed])
     if not listed:
         raise click.exceptions.Exit(5)
+
+
+def _watch(context: Context, params: dict[str, Any], links: list[str]) -> None:
+    """Ask again and again; rows that are new get the next numbers, for `fetch N` in another terminal."""
+    with context.node() as node:
+        while True:
+            context.output.status_line("watching; Ctrl-C ends it")
+            time.sleep(WATCH_PAUSE)
+            for event in node.stream("search", **params):
+                if event.get("event") != "result" or event["link"] in links:
+                    continue
+                links.append(event["link"])
+                rows.remember(links)
+                context.output.event(event)
+                context.output.say("  ".join(_row(len(links), event, explain=False)).rstrip())
 
 
 def _as_typed(word: str) -> str:

@@ -59,7 +59,7 @@ def _peers(about: dict[str, Any]) -> str:
 def _dht(dht: dict[str, Any]) -> str:
     shown = f"{dht.get('nodes', 0)} nodes known, {dht.get('mode') or 'not up yet'}"
     if dht.get("records"):
-        shown += f", {dht['records']} records kept for others"
+        shown += f", {dht['records']} provider records kept"
     if dht.get("to_announce"):
         shown += f", {dht.get('announced', 0)} of {dht['to_announce']} shares announced"
     return shown
@@ -139,9 +139,20 @@ def peer_info(context: Context, peer: str) -> None:
     with context.node() as node:
         about = node.call("peers.info", peer=peer)
     context.output.event(about)
-    for key, value in about.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        context.output.say(f"{key:<17} {shown}")
+    rtt = about.get("rtt")
+    lines = [
+        ("peer", about["peer_id"]),
+        ("address", f"{about.get('address')}  ({'they' if about.get('direction') == 'in' else 'we'} dialled)"),
+        ("for", duration(float(about.get("since") or 0))),
+        ("agent", about.get("agent") or "not known yet"),
+        ("rtt", "not known yet" if rtt is None else f"{rtt * 1000:.0f} ms"),
+        ("bytes", f"in {size(about.get('bytes_in'))}, out {size(about.get('bytes_out'))}"),
+        ("layers", f"{about.get('security')}, {about.get('muxer')}"),
+        *(("speaks", protocol) for protocol in about.get("protocols") or []),
+        *(("listens", address) for address in about.get("addresses") or []),
+    ]
+    for label, value in lines:
+        context.output.say(f"{label:<8} {value}")
 
 
 @click.command()
