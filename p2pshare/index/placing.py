@@ -37,6 +37,8 @@ _SIGNED: Final = 100  # records signed and written in one go
 _IDLE: Final = 20.0  # seconds between looks at the catalogue: unshare takes effect within them
 _RETRY: Final = 3.0  # the same while something waits for a server to be found
 _WAIT: Final = 3.0  # seconds that a share waits for its words to be placed
+_WAIT_LARGE: Final = 0.5  # seconds, for more files than these:
+_QUICK: Final = 100
 _LINE: Final = 60.0  # seconds for all that one node gets in one go
 _NODES: Final = 4  # at the same time
 _LATER: Final = 3600.0  # seconds until a node that did not take a heartbeat is tried again
@@ -76,22 +78,26 @@ class Placer:
     # -- what the verbs call --
 
     async def post(self, item: Item) -> Receipt:
-        """Make `item` findable by its words: how many of its postings are placed, of how many, after 3 s at most.
+        """Make `item` findable by its words: how many of its postings are placed, of how many known so far.
 
-        The rest is placed in the background. Receipt(0, 0) when no server is known. Raises LocalError.
+        Waits 3 s at most, half a second for a large directory, whose records are signed in the background, where
+        the rest is placed too.
+        Receipt(0, 0) at once when no server is known. Raises LocalError.
         """
-        await self._publish(item.id)
+        if item.files <= _QUICK:
+            await self._publish(item.id)
         self._urgent[item.id] = None
-        self._wake.set()
+        self.wake()
         if not self._dht.status().get("nodes"):
             return Receipt(0, 0)
-        with trio.move_on_after(_WAIT):
+        with trio.move_on_after(_WAIT if item.files <= _QUICK else _WAIT_LARGE):
             while True:
-                waiting = self._placed
-                stored, asked = self._own.placed_of(item.id)
-                if stored >= asked or not self._own.waiting_of(item.id, 1):
-                    break
-                await waiting.wait()
+                changed = self._placed
+                if self._own.has(item.id):
+                    stored, asked = self._own.placed_of(item.id)
+                    if stored >= asked or not self._own.waiting_of(item.id, 1):
+                        break
+                await changed.wait()
         return Receipt(*self._own.placed_of(item.id))
 
     def wake(self) -> None:
@@ -147,6 +153,11 @@ class Placer:
             del self._urgent[item]
         return []
 
+    def _changed(self) -> None:
+        """Let those who wait in `post` look again."""
+        self._placed.set()
+        self._placed = trio.Event()
+
     async def _publish(self, item_id: int) -> None:
         """Sign the records of an item and write them down."""
         async with self._publishing:
@@ -168,6 +179,7 @@ class Placer:
                     await trio.lowlevel.checkpoint()
             self._own.add(item_id, drafts)
             self._own.added(item_id, item.cid.v1.binary)
+        self._changed()
 
     def _records(self, item: Item) -> Iterator[ItemRecord]:
         sequence = int(self._now() * 1000)
@@ -227,8 +239,7 @@ class Placer:
                 nursery.start_soon(self._tell, node, list(records.values()), took, limiter)
         for term, nodes, mine in tasks:
             self._note(term, nodes, mine, took, set(plans))
-        self._placed.set()
-        self._placed = trio.Event()
+        self._changed()
         return any(node in took for node in plans) or (bool(tasks) and not plans)
 
     def _note(self, term: str, nodes: list[str], mine: list[Mine], took: set[str], told: set[str]) -> None:

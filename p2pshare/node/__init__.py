@@ -63,6 +63,7 @@ async def open_node(
                 wall_clock=wall_clock,
                 announced=announcer.announced,
                 reannounced=announcer.reannounced,
+                rate=float(config.number("dht.announce_rate")),
             ) as dht:
                 announcer.attach(dht, nursery)
                 with closing(BlockReader(store, wall_clock=wall_clock)) as reader:

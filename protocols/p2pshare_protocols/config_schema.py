@@ -156,7 +156,7 @@ KEYS: dict[str, Key] = {
         Key(
             "network.rendezvous",
             ("lan", "ipfs"),
-            "Where to meet other nodes: on the local network by mDNS, and through the public IPFS DHT.",
+            'Where to meet other nodes: on the LAN by mDNS; "ipfs", the public DHT, is accepted but not used yet.',
             'a list of "lan" and "ipfs"; [] is neither',
             _texts(_one_of("lan", "ipfs")),
         ),
@@ -180,6 +180,13 @@ KEYS: dict[str, Key] = {
             "Whether this node keeps records for others: auto does so while others can reach it.",
             '"auto", "client" or "server"',
             _choice("auto", "client", "server"),
+        ),
+        Key(
+            "dht.announce_rate",
+            200,
+            "Messages a second that announcing what is shared may cost.",
+            "a whole number from 1 to 10000",
+            _number(1, 10_000),
         ),
         Key(
             "index.publish",
