@@ -77,7 +77,10 @@ def verify_certificate(certificate: bytes, now: float) -> bytes:
     if len(certificate) > MAX_CERTIFICATE:
         raise RemoteProtocolError("a certificate is too long")
     try:
-        return _verify(x509.load_der_x509_certificate(certificate), now)
+        read = x509.load_der_x509_certificate(certificate)
+        if not certificate.endswith(b"\0" + read.signature):  # BIT STRING: no unused bits, nothing behind it
+            raise RemoteProtocolError("a certificate's signature is not written as DER wants it")
+        return _verify(read, now)
     except RemoteProtocolError:
         raise
     except InvalidSignature:

@@ -28,6 +28,7 @@ class Relay:
     def __init__(self, target: int) -> None:
         self.turns: list[str] = []
         self.connections = 0
+        self.streams: list[Stream] = []  # of the exchanges over it
         self._target = target
 
     def told(self, who: str) -> None:
@@ -60,11 +61,13 @@ async def echo(stream: Stream) -> None:
         await stream.send_all(data)
 
 
-async def exchange(net: Network, peer_id: str, *protocols: str) -> str:
-    async with await net.open_stream(peer_id, protocols) as stream:
-        await stream.send_all(b"asked")
-        assert await stream.receive_exactly(5) == b"asked"
-        return stream.protocol
+async def exchange(relay: Relay, net: Network, peer_id: str, *protocols: str) -> str:
+    """A request and its answer. The stream stays open: its end would take a turn on the wire at some later time."""
+    stream = await net.open_stream(peer_id, protocols)
+    relay.streams.append(stream)
+    await stream.send_all(b"asked")
+    assert await stream.receive_exactly(5) == b"asked"
+    return stream.protocol
 
 
 @asynccontextmanager
@@ -112,7 +115,7 @@ async def _never_dead(self: object) -> bool:
 async def test_a_first_dial_to_one_of_ours_waits_for_three_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     with_aes(monkeypatch, True)
     async with relayed() as (one, two, relay):
-        await exchange(one, two.peer_id, ECHO)
+        await exchange(relay, one, two.peer_id, ECHO)
         assert waits_until_answer(relay) == 3  # session, Noise, request
         assert one.peers()[0].security == NOISE_AESGCM
 
@@ -120,11 +123,11 @@ async def test_a_first_dial_to_one_of_ours_waits_for_three_answers(monkeypatch: 
 async def test_a_dial_to_one_of_ours_that_is_known_waits_for_two(monkeypatch: pytest.MonkeyPatch) -> None:
     with_aes(monkeypatch, True)
     async with relayed() as (one, two, relay):
-        await exchange(one, two.peer_id, ECHO)
+        await exchange(relay, one, two.peer_id, ECHO)
         await one.disconnect(two.peer_id)
         await until(two, lambda: not two.is_connected(one.peer_id))
         relay.turns.clear()
-        await exchange(one, two.peer_id, ECHO)
+        await exchange(relay, one, two.peer_id, ECHO)
         assert waits_until_answer(relay) == 2  # session with Noise, request
         assert relay.connections == 2
 
@@ -132,7 +135,7 @@ async def test_a_dial_to_one_of_ours_that_is_known_waits_for_two(monkeypatch: py
 async def test_a_peer_that_is_not_ours_costs_no_round_trip_for_our_own_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     with_aes(monkeypatch, True, False)
     async with relayed() as (one, two, relay):
-        await exchange(one, two.peer_id, PLAIN)
+        await exchange(relay, one, two.peer_id, PLAIN)
         assert waits_until_answer(relay) == 4  # session, Noise, stream, request
         assert one.peers()[0].security == NOISE
 
@@ -141,11 +144,11 @@ async def test_nothing_goes_ahead_towards_a_peer_that_is_not_known(monkeypatch: 
     """The first packet to a stranger has proposals only, and the request waits for the stream's agreement."""
     with_aes(monkeypatch, False)
     async with relayed() as (one, two, relay):
-        await exchange(one, two.peer_id, PLAIN)
+        await exchange(relay, one, two.peer_id, PLAIN)
         await one.disconnect(two.peer_id)
         await until(two, lambda: not two.is_connected(one.peer_id))
         relay.turns.clear()
-        await exchange(one, two.peer_id, PLAIN)
+        await exchange(relay, one, two.peer_id, PLAIN)
         assert waits_until_answer(relay) == 4
 
 
@@ -154,7 +157,7 @@ async def test_a_peer_that_lost_our_suite_is_dialled_again_step_by_step(monkeypa
     async with relayed() as (one, two, relay):
         assert isinstance(one, Switch)
         one._upgrader.known.learn(two.peer_id, NOISE_AESGCM)
-        await exchange(one, two.peer_id, PLAIN)
+        await exchange(relay, one, two.peer_id, PLAIN)
         assert relay.connections == 2
         assert one._upgrader.known.session_of(two.peer_id) is None
         assert one.peers()[0].security == NOISE
@@ -162,8 +165,8 @@ async def test_a_peer_that_lost_our_suite_is_dialled_again_step_by_step(monkeypa
 
 async def test_a_refusal_is_an_error_at_the_first_read_and_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     with_aes(monkeypatch, True)
-    async with relayed() as (one, two, _):
-        await exchange(one, two.peer_id, ECHO)
+    async with relayed() as (one, two, relay):
+        await exchange(relay, one, two.peer_id, ECHO)
         stream = await one.open_stream(two.peer_id, [ABSENT])
         await stream.send_all(b"P" * 200_000)
         for _ in range(2):
@@ -173,13 +176,13 @@ async def test_a_refusal_is_an_error_at_the_first_read_and_nothing_more(monkeypa
         with pytest.raises(RemoteError):
             await stream.send_all(b"more")
         await stream.aclose()
-        assert await exchange(one, two.peer_id, ECHO) == ECHO
+        assert await exchange(relay, one, two.peer_id, ECHO) == ECHO
 
 
 async def test_a_refusal_that_comes_while_much_is_sent_is_told_to_the_sender(monkeypatch: pytest.MonkeyPatch) -> None:
     with_aes(monkeypatch, True)
-    async with relayed() as (one, two, _):
-        await exchange(one, two.peer_id, ECHO)
+    async with relayed() as (one, two, relay):
+        await exchange(relay, one, two.peer_id, ECHO)
         async with await one.open_stream(two.peer_id, [ABSENT]) as stream:
             with trio.fail_after(5), pytest.raises(RemoteError, match="does not speak"):
                 while True:
@@ -188,8 +191,8 @@ async def test_a_refusal_that_comes_while_much_is_sent_is_told_to_the_sender(mon
 
 async def test_a_read_of_the_answer_that_is_cancelled_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with_aes(monkeypatch, True)
-    async with relayed() as (one, two, _):
-        await exchange(one, two.peer_id, ECHO)
+    async with relayed() as (one, two, relay):
+        await exchange(relay, one, two.peer_id, ECHO)
         async with await one.open_stream(two.peer_id, [ECHO]) as stream:
             for _ in range(3):
                 with trio.CancelScope() as scope:
@@ -205,8 +208,8 @@ async def test_a_read_of_the_answer_that_is_cancelled_loses_nothing(monkeypatch:
 
 async def test_what_was_written_is_delivered_when_the_stream_is_closed_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     with_aes(monkeypatch, True)
-    async with relayed() as (one, two, _):
-        await exchange(one, two.peer_id, ECHO)
+    async with relayed() as (one, two, relay):
+        await exchange(relay, one, two.peer_id, ECHO)
         heard: list[bytes] = []
         done = trio.Event()
 
@@ -226,11 +229,11 @@ async def test_what_was_written_is_delivered_when_the_stream_is_closed_unread(mo
 async def test_a_choice_of_protocols_is_asked_for_until_identify_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with_aes(monkeypatch, True)
     async with relayed() as (one, two, relay):
-        assert await exchange(one, two.peer_id, ABSENT, ECHO) == ECHO
+        assert await exchange(relay, one, two.peer_id, ABSENT, ECHO) == ECHO
         relay.turns.clear()
         [connection] = [c for c in one.connections() if c.peer_id == two.peer_id]  # type: ignore[attr-defined]
         connection.protocols = frozenset({ECHO})
-        assert await exchange(one, two.peer_id, ABSENT, ECHO) == ECHO
+        assert await exchange(relay, one, two.peer_id, ABSENT, ECHO) == ECHO
         assert waits_until_answer(relay) == 1
 
 
@@ -239,17 +242,17 @@ async def test_a_protocol_told_by_identify_is_taken_for_granted_without_our_suit
 ) -> None:
     with_aes(monkeypatch, False)
     async with relayed() as (one, two, relay):
-        await exchange(one, two.peer_id, PLAIN)
+        await exchange(relay, one, two.peer_id, PLAIN)
         [connection] = [c for c in one.connections() if c.peer_id == two.peer_id]  # type: ignore[attr-defined]
         connection.protocols = frozenset({PLAIN})
         relay.turns.clear()
-        await exchange(one, two.peer_id, PLAIN)
+        await exchange(relay, one, two.peer_id, PLAIN)
         assert waits_until_answer(relay) == 1
 
 
 async def test_status_says_how_connections_are_paced() -> None:
-    async with relayed() as (one, two, _):
-        await exchange(one, two.peer_id, ECHO)
+    async with relayed() as (one, two, relay):
+        await exchange(relay, one, two.peer_id, ECHO)
         [(name, count)] = dict(one.status()["congestion"]).items()  # type: ignore[call-overload]
         assert (bool(name), count) == (True, 1)
 
@@ -257,8 +260,8 @@ async def test_status_says_how_connections_are_paced() -> None:
 async def test_identify_marks_our_nodes_that_have_no_aes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     with_aes(monkeypatch, False)
-    async with relayed() as (one, two, _):
-        await exchange(one, two.peer_id, ECHO)
+    async with relayed() as (one, two, relay):
+        await exchange(relay, one, two.peer_id, ECHO)
         await identified(one, two.peer_id)
         assert isinstance(one, Switch)
         assert one._upgrader.known.session_of(two.peer_id) == NOISE
@@ -269,8 +272,8 @@ async def test_a_new_stream_between_our_nodes_takes_megabytes_before_any_is_read
 ) -> None:
     """A long path is filled from the start. Without our suite the first 256 KiB have to be used up first."""
     with_aes(monkeypatch, True)
-    async with relayed() as (one, two, _):
-        await exchange(one, two.peer_id, ECHO)
+    async with relayed() as (one, two, relay):
+        await exchange(relay, one, two.peer_id, ECHO)
         sent, heard = trio.Event(), trio.Event()
         counted = 0
 
