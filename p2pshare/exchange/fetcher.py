@@ -293,8 +293,9 @@ class Fetcher:
             waits = not self._swarm.promising() or (download if download is not None else self._structure).stuck
             if not waits or progress != heard:
                 useful, heard = now, progress
-            self._failure = self._verdict(now - useful) if waits else None
-            if self._failure is not None:
+            verdict = self._verdict(now - useful) if waits else None
+            if verdict is not None:
+                self._failure = verdict
                 scope.cancel()
                 return
             self._say()
