@@ -58,22 +58,32 @@ class Structure:
             if not walk.wanted(1):
                 self.stuck = False
                 return
-            changed = self._swarm.changed
-            source = self._choose(useless)
+            source = await self._next(useless, asked)
             if source is None:
-                self.stuck = bool(useless)
-                self._need()
-                with trio.move_on_after(AGAIN) as waited:
-                    await changed.wait()
-                if waited.cancelled_caught:
-                    asked |= useless
-                    useless.clear()
                 continue
-            self.stuck = self.stuck and source.name in asked
             if await self._ask(source, walk):
                 self.stuck = False
             else:
                 useless.add(source.name)
+
+    async def _next(self, useless: set[str], asked: set[str]) -> Source | None:
+        """The source to ask now; None after waiting for one, so that the caller looks anew at what is here.
+
+        Sources that were `useless` get another turn after a while, and then count as `asked`.
+        """
+        changed = self._swarm.changed
+        source = self._choose(useless)
+        if source is not None:
+            self.stuck = self.stuck and source.name in asked
+            return source
+        self.stuck = bool(useless)
+        self._need()
+        with trio.move_on_after(AGAIN) as waited:
+            await changed.wait()
+        if waited.cancelled_caught:
+            asked |= useless
+            useless.clear()
+        return None
 
     def _choose(self, useless: set[str]) -> Source | None:
         usable = [source for name, source in self._swarm.sources.items() if name not in useless]
@@ -135,18 +145,9 @@ class Structure:
         useless: set[str] = set()
         asked: set[str] = set()  # in earlier rounds
         while True:
-            changed = self._swarm.changed
-            source = self._choose(useless)
+            source = await self._next(useless, asked)
             if source is None:
-                self.stuck = bool(useless)
-                self._need()
-                with trio.move_on_after(AGAIN) as waited:
-                    await changed.wait()
-                if waited.cancelled_caught:
-                    asked |= useless
-                    useless.clear()
                 continue
-            self.stuck = self.stuck and source.name in asked
             useless.add(source.name)
             block = await self._ask_block(source, cid)
             if block is not None:
