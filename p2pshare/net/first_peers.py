@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import trio
 
 from p2pshare.errors import ConfigError, P2PShareError
+from p2pshare.net.dnsaddr import LookUp, resolve, txt_records
 from p2pshare.net.parts import Remembered
 from p2pshare.net.switch import Switch
 from p2pshare_protocols import multiaddr
@@ -23,7 +24,7 @@ MAX_REMEMBERED = 64  # peers of earlier runs that are tried
 
 
 def check_bootstrap(addresses: Sequence[str]) -> dict[str, list[str]]:
-    """Addresses by peer. Raises ConfigError when one does not end in /p2p/ID."""
+    """Addresses by peer, a /dnsaddr as it is. Raises ConfigError when one does not end in /p2p/ID."""
     found: dict[str, list[str]] = {}
     for address in addresses:
         try:
@@ -38,8 +39,9 @@ def check_bootstrap(addresses: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-async def keep_bootstrap(switch: Switch, peer_id: str, addresses: Sequence[str]) -> None:
-    """Stays connected to one configured peer, trying again with growing pauses."""
+async def keep_bootstrap(switch: Switch, peer_id: str, addresses: Sequence[str], look_up: LookUp = txt_records) -> None:
+    """Stays connected to one configured peer, trying again with growing pauses; a name is looked up each time."""
+    named = [f"{address}/p2p/{peer_id}" for address in addresses]
     if peer_id == switch.peer_id:
         return
     switch.protect(peer_id, "bootstrap")
@@ -50,7 +52,7 @@ async def keep_bootstrap(switch: Switch, peer_id: str, addresses: Sequence[str])
             if switch.is_connected(peer_id):
                 pause = FIRST_PAUSE
             continue
-        switch.trust_addresses(peer_id, addresses)
+        switch.trust_addresses(peer_id, (await resolve(named, look_up)).get(peer_id, ()))
         if not await _try(switch, peer_id) or not switch.is_connected(peer_id):
             await trio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
