@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import stat
 import time
@@ -16,7 +17,7 @@ import trio
 from p2pshare.content.files import Identity, NotRegular, OpenFiles, open_regular
 from p2pshare.content.syscalls import memory_devices
 from p2pshare.errors import LocalError, NotFound, SourceChanged
-from p2pshare.store import Item, ItemState, Located, SourceFile, Store
+from p2pshare.store import FileState, Item, ItemState, Located, SourceFile, Store
 from p2pshare_protocols.cid import CID, MAX_BLOCK, RAW, UnsupportedHash
 
 DAY: Final = 86_400.0  # seconds a verification holds (DESIGN section 3)
@@ -26,6 +27,8 @@ SMALL: Final = 16_384  # bytes that are hashed sooner than it is looked up wheth
 INLINE: Final = 1 << 20  # bytes read in the trio thread when they are in the page cache: about 0.1 ms
 _SHA256_RAW: Final = b"\x01\x55\x12\x20"
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
+_TRUSTED_SINCE: Final = "verifications count from"  # the catalogue's note of when rot was found last
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -42,7 +45,8 @@ class BlockReader:
     """Verified reading. For the trio thread; what may wait for a disk or takes time to hash goes to a worker thread.
 
     A chunk is compared with its CID unless that was done within a day and its file has not changed since. Size, inode
-    and mtime are compared on every read, before and (in a worker thread) after the bytes were read.
+    and mtime are compared on every read, before and (in a worker thread) after the bytes were read. A file that rotted
+    (other bytes, though nobody wrote to it) speaks against its disk: nothing that was verified before counts any more.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class BlockReader:
         self._verified: OrderedDict[tuple[int, int], tuple[Identity, float]] = OrderedDict()
         self._in_memory = memory_devices()
         self._buffers: list[memoryview] = []
+        self._trusted_since = float(store.get_meta(_TRUSTED_SINCE) or 0.0)
 
     async def __aenter__(self) -> Self:
         return self
@@ -118,10 +123,12 @@ class BlockReader:
         for file, state in zip(files, states, strict=True):
             if state != file.state:
                 self._store.references.mark_file(file.id, state)
-            if state == "missing" or (state == "changed" and worst == "ok"):
+            if state == "missing":
                 worst = state
-        if worst == "ok" and files and self._store.items.get(item_id).state != "ok":
-            self._store.items.set_state(item_id, "ok")
+            elif state != "ok" and worst == "ok":
+                worst = "changed"
+        if files and self._store.items.get(item_id).state != worst:
+            self._store.items.set_state(item_id, worst)
         return worst
 
     def suspect(self, cid: CID) -> None:
@@ -194,7 +201,7 @@ class BlockReader:
             return self._changed(place)
         if verify:
             if not _matches(cid, into):
-                return self._changed(place)
+                return self._rotten(place)
             self._remember(place, expected)
         return place.length
 
@@ -208,24 +215,29 @@ class BlockReader:
             problem = settled
         return problem or NotFound("there is no such block here")
 
-    def _settle(self, pending: _Pending, result: bool | OSError) -> int | LocalError:
-        """Take in what the thread found: the bytes are there, an error, or False for a changed file."""
+    def _settle(self, pending: _Pending, result: FileState | OSError) -> int | LocalError:
+        """Take in what the thread found: the bytes are there, an error, or what became of the file."""
         place = pending.place
         if isinstance(result, OSError):
             return self._lost(place, result)
-        if not result:
+        if result == "rotten":
+            return self._rotten(place)
+        if result != "ok":
             return self._changed(place)
         if pending.verify:
             self._remember(place, Identity(place.size, place.inode, place.mtime_ns))
         return place.length
 
     def _is_verified(self, place: Located, identity: Identity) -> bool:
+        if place.state != "ok":
+            return False
         now = self._now()
         when = place.verified
         seen = self._verified.get((place.file_id, place.offset))
         if seen is not None and seen[0] == identity:
             when = max(seen[1], when or 0.0)
-        return when is not None and now - DAY < when <= now and when - identity.mtime_ns / 1e9 >= RACY
+        since = max(now - DAY, self._trusted_since)
+        return when is not None and since < when <= now and when - identity.mtime_ns / 1e9 >= RACY
 
     def _remember(self, place: Located, identity: Identity) -> None:
         self._verified[(place.file_id, place.offset)] = (identity, self._now())
@@ -238,6 +250,18 @@ class BlockReader:
         return SourceChanged(
             f"{place.path!r} is not what it was when it was shared",
             hint="share it again, or put the old content back",
+        )
+
+    def _rotten(self, place: Located) -> LocalError:
+        if place.state != "rotten":
+            self._trusted_since = self._now()
+            self._verified.clear()
+            self._store.set_meta(_TRUSTED_SINCE, repr(self._trusted_since))
+            self._store.references.mark_file(place.file_id, "rotten")
+            _log.warning("%r has other bytes than when it was shared, though nobody wrote to it", place.path)
+        return SourceChanged(
+            f"{place.path!r} is damaged: it has other bytes than when it was shared, though nobody wrote to it",
+            hint="look at the disk; `p2pshare verify` names every damaged file",
         )
 
     def _lost(self, place: Located, error: OSError) -> LocalError:
@@ -271,31 +295,31 @@ def _matches(cid: CID, data: memoryview) -> bool:
         return False
 
 
-def _read_all(pendings: Sequence[_Pending]) -> list[bool | OSError]:
-    """In a worker thread. False: the file changed. After the first that is not there, the rest is not read."""
-    results: list[bool | OSError] = []
+def _read_all(pendings: Sequence[_Pending]) -> list[FileState | OSError]:
+    """In a worker thread: what became of each one's file. After the first that is not "ok", the rest is not read."""
+    results: list[FileState | OSError] = []
     for pending in pendings:
-        results.append(_read_one(pending) if not results or results[-1] is True else False)
+        results.append(_read_one(pending) if not results or results[-1] == "ok" else "changed")
     return results
 
 
-def _read_one(pending: _Pending) -> bool | OSError:
+def _read_one(pending: _Pending) -> FileState | OSError:
     place = pending.place
     expected = Identity(place.size, place.inode, place.mtime_ns)
     try:
         descriptor, before = open_regular(place.path)
         try:
             if Identity.of(before) != expected:
-                return False
+                return "changed"
             if not _read_fully(descriptor, pending.into, place.offset):
-                return False
+                return "changed"
             if Identity.of(os.fstat(descriptor)) != expected:
-                return False
+                return "changed"
         finally:
             os.close(descriptor)
     except OSError as error:
         return error
-    return not pending.verify or _matches(pending.cid, pending.into)
+    return "ok" if not pending.verify or _matches(pending.cid, pending.into) else "rotten"
 
 
 def _read_fully(descriptor: int, into: memoryview, offset: int) -> bool:
@@ -308,11 +332,12 @@ def _read_fully(descriptor: int, into: memoryview, offset: int) -> bool:
     return True
 
 
-def _states(files: Sequence[SourceFile]) -> list[ItemState]:
+def _states(files: Sequence[SourceFile]) -> list[FileState]:
     return [_state(file) for file in files]
 
 
-def _state(file: SourceFile) -> ItemState:
+def _state(file: SourceFile) -> FileState:
+    """By its status. A rotten file stays one until it is verified or shared again: its status tells nothing."""
     try:
         status = os.stat(file.path)
     except (FileNotFoundError, NotADirectoryError):
@@ -320,4 +345,6 @@ def _state(file: SourceFile) -> ItemState:
     except OSError:
         return file.state
     same = Identity.of(status) == Identity(file.size, file.inode, file.mtime_ns) and stat.S_ISREG(status.st_mode)
+    if file.state == "rotten":
+        return "rotten"
     return "ok" if same else "changed"

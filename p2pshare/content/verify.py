@@ -108,7 +108,7 @@ class Verifier:
         reason = next((part.reason for part in parts if part.reason), "")
         if bad or reason:
             rot = not reason and parts[-1].now == Identity(file.size, file.inode, file.mtime_ns)
-            references.mark_file(file.id, "missing" if parts[-1].now is None else "changed")
+            references.mark_file(file.id, "rotten" if rot else "missing" if parts[-1].now is None else "changed")
             reason = reason or f"{len(bad)} of its blocks are not what they were"
             return Damage(file.path, reason, bad, rot)
         now = parts[-1].now

@@ -120,7 +120,8 @@ class Answerer:
         leaves = partial.leaves() if partial is not None else None
         if partial is not None and leaves is not None and leaves.size:
             return Frame(Held(request.id, Holding.PART, leaves.size, partial.size), [leaves.to_bytes()])
-        if self._store.blocks.has(root.v1.binary):
+        binary = root.v1.binary
+        if self._store.blocks.size(binary) is not None or self._store.references.is_sound(binary):
             return Frame(Held(request.id, Holding.ALL))
         return Frame(Held(request.id, Holding.NOTHING))
 

@@ -104,9 +104,14 @@ class ExchangeServer:
                 _log.debug("bytes sent were not counted: %s", error)
         counts.clear()
 
-    def bad(self, cid: CID, peer: str) -> None:
+    async def bad(self, cid: CID, peer: str) -> None:
+        """Read a block again that came wrong, so that neither it nor its file is offered any more when it is."""
         _log.warning("peer %s says that block %s came wrong; it is verified anew", peer, cid)
         self._reader.suspect(cid)
+        try:
+            await self._reader.read(cid)
+        except P2PShareError as error:
+            _log.warning("block %s is not served any more: %s", cid, error)
 
     @property
     def limits(self) -> Limits:
@@ -159,7 +164,7 @@ class _Conversation:
                     if message.id in self._open:
                         self._open[message.id] = False
                 elif isinstance(message, Bad):
-                    self._take_bad(message)
+                    await self._take_bad(message)
                 elif isinstance(message, Have | Nodes | Blocks):
                     if message.id in self._open or len(self._open) >= MAX_REQUESTS:
                         raise RemoteProtocolError("a request's id is in use, or too many are out")
@@ -170,11 +175,11 @@ class _Conversation:
                 else:
                     raise RemoteProtocolError("an asker sent an answer")
 
-    def _take_bad(self, message: Bad) -> None:
+    async def _take_bad(self, message: Bad) -> None:
         self._bad += 1
         if self._bad > MAX_BAD:
             raise RemoteProtocolError("too many reports of bad blocks")
-        self._server.bad(CID.from_binary(message.cid), self._stream.peer_id)
+        await self._server.bad(CID.from_binary(message.cid), self._stream.peer_id)
 
     async def _read(self, requests: trio.MemoryReceiveChannel[Message], frames: trio.MemorySendChannel[Frame]) -> None:
         async with frames, requests:

@@ -10,6 +10,7 @@ from p2pshare_protocols.cid import CID
 
 ItemKind = Literal["file", "directory"]
 ItemState = Literal["ok", "changed", "missing"]
+FileState = Literal["ok", "changed", "missing", "rotten"]  # rotten: other bytes, though nobody wrote, by its stamps
 Origin = Literal["shared", "fetched"]
 JobState = Literal["queued", "running", "paused", "done", "failed", "cancelled"]
 
@@ -105,7 +106,7 @@ class SourceFile:
     inode: int
     mtime_ns: int
     id: int = 0
-    state: ItemState = "ok"
+    state: FileState = "ok"
 
 
 class Located(NamedTuple):
@@ -121,6 +122,7 @@ class Located(NamedTuple):
     item_id: int
     verified: float | None
     transform: str = "identity"
+    state: FileState = "ok"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from p2pshare.errors import UsageError
 from p2pshare.store.database import Database
-from p2pshare.store.model import ItemState, Located, SourceFile
+from p2pshare.store.model import FileState, Located, SourceFile
 from p2pshare.store.text import join_path, path_to_blob, split_path
 
 MAX_PLACES = 16  # places returned for one chunk; zeros are everywhere in some disk images
@@ -16,7 +17,7 @@ _PAGE = 1000
 
 Chunk = tuple[bytes, int, int]  # CIDv1 binary, offset, length
 
-_SAME_PATH = "SELECT id, size, inode, mtime_ns FROM files WHERE directory = ? AND name = ?"
+_SAME_PATH = "SELECT id, size, inode, mtime_ns, state FROM files WHERE directory = ? AND name = ?"
 
 _FILE = (
     "SELECT f.id, d.path, f.name, f.size, f.inode, f.mtime_ns, f.state, f.root"
@@ -101,12 +102,12 @@ class References:
         return ids
 
     def _put_again(
-        self, item_id: int, file: SourceFile, root: bytes | None, known: tuple[int, ...], growing: bool
+        self, item_id: int, file: SourceFile, root: bytes | None, known: tuple[Any, ...], growing: bool
     ) -> int:
         """A path that the catalogue has: the same content still, or other content now."""
-        file_id, *before = known
+        file_id = int(known[0])
         identity = [file.size, _signed(file.inode), file.mtime_ns]
-        if before != identity:
+        if [*known[1:]] != [*identity, "ok"]:
             if not growing:
                 self._forget_content(file_id, item_id)
             self._db.execute(
@@ -148,14 +149,14 @@ class References:
         """
         rows = self._db.all(
             "SELECT d.path, f.name, c.offset, c.length, f.size, f.inode, f.mtime_ns, f.id,"
-            " (SELECT min(item) FROM item_files WHERE file = f.id), f.verified, f.transform"
+            " (SELECT min(item) FROM item_files WHERE file = f.id), f.verified, f.transform, f.state"
             " FROM (SELECT file, offset, length FROM chunks WHERE substr(cid, 5, 8) = substr(?1, 5, 8) AND cid = ?1"
             " LIMIT ?3) c JOIN files f ON f.id = c.file JOIN directories d ON d.id = f.directory"
             " ORDER BY f.state = 'ok' DESC, f.verified DESC LIMIT ?2",
             (cid, MAX_PLACES, _MAX_SORTED),
         )
         return [
-            Located(join_path(r[0], r[1]), r[2], r[3], r[4], _unsigned(r[5]), r[6], r[7], r[8] or 0, r[9], r[10])
+            Located(join_path(r[0], r[1]), r[2], r[3], r[4], _unsigned(r[5]), r[6], r[7], r[8] or 0, *r[9:])
             for r in rows
         ]
 
@@ -163,13 +164,21 @@ class References:
         sql = "SELECT 1 FROM chunks WHERE substr(cid, 5, 8) = substr(?1, 5, 8) AND cid = ?1 LIMIT 1"
         return self._db.first(sql, (cid,)) is not None
 
+    def is_sound(self, cid: bytes) -> bool:
+        """Whether some file with this chunk is, as far as is known, what it was."""
+        sql = (
+            "SELECT 1 FROM chunks c JOIN files f ON f.id = c.file"
+            " WHERE substr(c.cid, 5, 8) = substr(?1, 5, 8) AND c.cid = ?1 AND f.state = 'ok' LIMIT 1"
+        )
+        return self._db.first(sql, (cid,)) is not None
+
     def set_verified(self, file_id: int, when: float) -> None:
         """A whole file was compared with its chunks' CIDs at `when`; 0.0 asks for it anew. Not synced by itself."""
         with self._db.relaxed():
             self._db.execute("UPDATE files SET verified = ? WHERE id = ?", (when, file_id))
 
-    def mark_file(self, file_id: int, state: ItemState) -> None:
-        """Note what became of a file; the items that own it take the same state."""
+    def mark_file(self, file_id: int, state: FileState) -> None:
+        """Note what became of a file; the items that own it take the same state, "changed" for a rotten one."""
         with self._db.transaction():
             self._db.execute(
                 "UPDATE files SET state = ?1, verified = CASE ?1 WHEN 'ok' THEN verified END WHERE id = ?2",
@@ -178,7 +187,7 @@ class References:
             if state != "ok":
                 self._db.execute(
                     "UPDATE items SET state = ? WHERE id IN (SELECT item FROM item_files WHERE file = ?)",
-                    (state, file_id),
+                    ("changed" if state == "rotten" else state, file_id),
                 )
 
     def files_of(self, item_id: int) -> Iterator[SourceFile]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -221,3 +222,46 @@ async def test_errors_are_local(store: Store, reader: BlockReader, tmp_path: Pat
     (tmp_path / "file").unlink()
     with pytest.raises(LocalError, match="not there any more"):
         await reader.read(cid)
+
+
+async def test_rot_stays_known_and_takes_the_trust_in_its_disk_away(
+    store: Store, reader: BlockReader, clock: Clock, tmp_path: Path
+) -> None:
+    size = 500_000
+    item, [cid] = put(store, tmp_path / "one", b"a" * size)
+    _, [other] = put(store, tmp_path / "two", b"c" * size)
+    assert (await reader.read(cid), await reader.read(other)) == (b"a" * size, b"c" * size)
+    clock.now += 10
+    for name in ("one", "two"):
+        overwrite_unseen(tmp_path / name, b"b" * size)
+    reader.suspect(cid)  # a fetcher told
+    with pytest.raises(SourceChanged, match="nobody wrote"):
+        await reader.read(cid)
+    with pytest.raises(SourceChanged):  # within its day
+        await reader.read(other)
+    assert not store.references.is_sound(cid.binary)
+    for _ in range(2):
+        assert await reader.recheck(item) == "changed"
+        assert store.items.get(item.id).state == "changed"
+    overwrite_unseen(tmp_path / "one", b"a" * size)
+    assert await reader.read(cid) == b"a" * size
+    assert [file.state for file in store.references.files_of(item.id)] == ["rotten"]
+
+
+async def test_what_was_verified_before_rot_was_found_does_not_count_after_a_restart(
+    store: Store, clock: Clock, tmp_path: Path
+) -> None:
+    size = 500_000
+    _, [cid] = put(store, tmp_path / "one", b"a" * size)
+    item, [other] = put(store, tmp_path / "two", b"c" * size)
+    [file] = store.references.files_of(item.id)
+    store.references.set_verified(file.id, clock.now)
+    overwrite_unseen(tmp_path / "one", b"b" * size)
+    overwrite_unseen(tmp_path / "two", b"b" * size)
+    with closing(BlockReader(store, wall_clock=clock)) as before:
+        assert await before.read(other) == b"b" * size, "it was hashed again within the day"
+        clock.now += 10
+        with pytest.raises(SourceChanged):
+            await before.read(cid)
+    with closing(BlockReader(store, wall_clock=clock)) as after, pytest.raises(SourceChanged):
+        await after.read(other)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from p2pshare.content.reader import BlockReader
 from p2pshare.content.verify import Verifier
 from p2pshare.publish import ShareOptions, share
 from p2pshare.store import Item, Store, open_store
@@ -79,3 +81,18 @@ async def test_a_file_that_was_put_right_is_shared_again(store: Store, tmp_path:
     file.write_bytes(b"right")
     assert await Verifier(store).run(store.items.get(item.id)) == []
     assert store.items.get(item.id).state == "ok"
+
+
+async def test_a_rotten_file_is_not_ok_by_its_status_and_shared_again_it_is(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"right" * 100)
+    item = await shared(store, file)
+    flip(file, random.Random(1))
+    [damage] = await Verifier(store).run(item)
+    assert damage.rot
+    with closing(BlockReader(store)) as reader:
+        assert await reader.recheck(item.id) == "changed"
+        await share(store=store, options=ShareOptions(paths=(str(file),)), job=Job(), announce=None)
+        again = store.items.list()[-1]
+        assert again.id != item.id
+        assert (await reader.recheck(again), store.references.known(str(file)) is not None) == ("ok", True)
