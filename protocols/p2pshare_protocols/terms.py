@@ -34,6 +34,9 @@ MAX_TEXT = 4096  # characters looked at; a name has at most 255 bytes, a path 40
 GAP = "0"  # in `index_text`: stands between renderings; one ASCII character is never a term
 
 _ASCII_RUN = re.compile(r"[0-9A-Za-z]+(?:(?<=[A-Za-z])'(?=[A-Za-z])[0-9A-Za-z]+)*")
+_ASCII_WORD = re.compile(r"[0-9A-Za-z]{2,}")
+# Where an ASCII word is cut once more, or joined: camelCase, letters against digits, an apostrophe between letters.
+_ASCII_CUT = re.compile(r"[a-z][A-Z]|[A-Z][A-Z][a-z]|[A-Za-z][0-9]|[0-9][A-Za-z]|[A-Za-z]'[A-Za-z]")
 _APOSTROPHES = frozenset("'’")
 _PAIRED_RANGES = (
     (0x1100, 0x11FF),  # Hangul jamo
@@ -90,6 +93,8 @@ def phrase(text: str) -> list[str]:
 def sequence(text: str) -> list[str]:
     """The terms of a name for a phrase-aware index: whole words, then (after GAP) the finer cut, then single
     Hangul, Han or Kana characters. Neighbours stay neighbours within each rendering; duplicates are kept."""
+    if text.isascii() and len(text) <= MAX_TERM and _ASCII_CUT.search(text) is None:
+        return _ASCII_WORD.findall(text.lower())  # most names of files, and a directory may hold 100,000
     found = list(words(text))
     out = [term for word in found for term in word.whole]
     if any(word.parts for word in found):
