@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
@@ -20,13 +20,13 @@ from p2pshare.content.hashing import CHANGED, Hashed, Hasher, run_ordered
 from p2pshare.content.walk import FoundFile, Scan, skip
 from p2pshare.errors import LocalError, SourceChanged
 from p2pshare.store import Item, ItemDraft, NameRow, SourceFile, Store
+from p2pshare.store.references import Known
 from p2pshare_protocols.builder import Built, FileBuilder, Profile
 from p2pshare_protocols.cid import BLAKE3, CID, RAW, SHA2_256
 
-FLUSH_ROWS: Final = 512  # chunks, and
+FLUSH_ROWS: Final = 2048  # chunks, and
 FLUSH_BLOCKS: Final = 4 << 20  # bytes of blocks, in one transaction
 NAMES_A_TRANSACTION: Final = 2000
-MAX_KNOWN: Final = 100_000  # files of a tree that are looked up in one go, and kept in memory meanwhile
 _KNOWN_A_TURN: Final = 1000  # files looked up before other tasks get their turn
 _RELEASED_A_TURN: Final = 2000
 
@@ -52,6 +52,10 @@ class Publisher:
         self._report = progress
         self._limiter = limiter or trio.CapacityLimiter(2)
         self._now = wall_clock
+        self._begun = self._now()
+        self._code = SHA2_256 if profile.hash == "sha256" else BLAKE3
+        self._raw = bytes((1, RAW, self._code))
+        self._reused: list[int] = []  # files of other items that this one takes over; they own them until it is made
         self._done = self._total = 0
         self._builders: dict[str, FileBuilder] = {}
         self._rows: dict[str, list[Chunk]] = {}
@@ -61,11 +65,12 @@ class Publisher:
         self._blocks: list[tuple[bytes, bytes]] = []
         self._block_bytes = 0
 
-    async def build(self, scan: Scan) -> tuple[Built, list[NameRow]]:
+    async def build(self, scan: Scan) -> tuple[Built, Iterator[NameRow]]:
         """Hash and build everything; files that could not be read, or never held still, are told in `scan.skipped`.
 
         Afterwards `make_item` makes it visible. Raises SourceChanged or LocalError when the root is such a file.
         """
+        self._begun = self._now()  # what is written from here on may be in no hash, whatever its time stamp
         self._done, self._total = 0, scan.size
         fresh = await self._reuse(scan)
         await self._hash(fresh)
@@ -79,9 +84,13 @@ class Publisher:
         self._flush()
         return root, names
 
-    async def make_item(self, draft: ItemDraft, names: list[NameRow]) -> Item:
-        """The item that `build` made the content of. An item that was shared from this path before gives way."""
+    async def make_item(self, draft: ItemDraft, names: Iterable[NameRow]) -> Item:
+        """The item that `build` made the content of. An item that was shared from this path before gives way.
+
+        Raises SourceChanged when files that were known were unshared meanwhile.
+        """
         same = self._same_item(draft)
+        rest = iter(names)
         removals: list[Iterator[None]] = []
         with self._store.transaction():
             if same is None:
@@ -92,14 +101,16 @@ class Publisher:
             item = same or self._store.items.add(draft)
             self._store.references.adopt(self._owner, item.id)
             self._store.blocks.adopt(self._owner, item.id)
+            if not self._store.references.attach_many(item.id, self._reused):
+                raise SourceChanged(f"{draft.name} was unshared while it was shared again", hint="share it once more")
             if same is None:
-                self._store.items.add_names(item.id, names[:NAMES_A_TRANSACTION])
+                self._store.items.add_names(item.id, islice(rest, NAMES_A_TRANSACTION))
             elif item.state != "ok":
                 self._store.items.set_state(item.id, "ok")
         if same is None:
-            for at in range(NAMES_A_TRANSACTION, len(names), NAMES_A_TRANSACTION):
+            while batch := list(islice(rest, NAMES_A_TRANSACTION)):
                 await trio.lowlevel.checkpoint()
-                self._store.items.add_names(item.id, names[at : at + NAMES_A_TRANSACTION])
+                self._store.items.add_names(item.id, batch)
         for removal in removals:
             for _ in removal:
                 await trio.lowlevel.checkpoint()
@@ -122,42 +133,47 @@ class Publisher:
     async def _reuse(self, scan: Scan) -> list[FoundFile]:
         """Take over files whose chunks are in the catalogue and still hold; the others."""
         self._drop_leftovers(scan)
-        fresh: list[FoundFile] = []
-        root = scan.root.path if scan.files and scan.root is not scan.files[0] else os.path.dirname(scan.root.path)
-        known = self._store.references.known_under(root, MAX_KNOWN)
-        if not known:
+        self._reused = []
+        root = scan.root.path if scan.directories else os.path.dirname(scan.root.path)
+        if not self._store.references.knows_under(root):
             return list(scan.files)
-        look_up = self._store.references.known if len(known) == MAX_KNOWN else known.get
-        files = iter(scan.files)
-        while batch := list(islice(files, _KNOWN_A_TURN)):
-            with self._store.relaxed():
-                reused: list[int] = []
-                fresh += [file for file in batch if not self._is_known(file, look_up(file.path), reused)]
-                self._store.references.attach_many(self._owner, reused)
-            self._report(self._done, self._total)
-            await trio.lowlevel.checkpoint()
+        fresh: list[FoundFile] = []
+        turn = 0
+        for directory, files in _by_directory(scan):
+            names = (
+                [file.name for file in files] if scan.directories else [os.fsencode(os.path.basename(files[0].path))]
+            )
+            known = self._store.references.known_in(directory, names)
+            fresh += [
+                file for file, name in zip(files, names, strict=True) if not self._is_known(file, known.get(name))
+            ]
+            turn += len(files) + 1
+            if turn >= _KNOWN_A_TURN:
+                turn = 0
+                self._report(self._done, self._total)
+                await trio.lowlevel.checkpoint()
         return fresh
 
     def _drop_leftovers(self, scan: Scan) -> None:
         """An earlier run of this job may have recorded files that are no longer part of it, or have changed."""
-        found = {file.path: file.identity for file in scan.files}
+        found: dict[str, Identity] | None = None
         for file in self._store.references.files_of(self._owner):
+            if found is None:
+                found = {one.path: one.identity for one in scan.files}
             if found.get(file.path) != Identity(file.size, file.inode, file.mtime_ns):
                 self.discard()
                 return
 
-    def _is_known(self, file: FoundFile, known: tuple[SourceFile, bytes] | None, reused: list[int]) -> bool:
-        if known is None or Identity(known[0].size, known[0].inode, known[0].mtime_ns) != file.identity:
+    def _is_known(self, file: FoundFile, known: Known | None) -> bool:
+        if known is None or known[1:4] != file.identity:
             return False
-        root = CID.from_binary(known[1])
-        if root.hash_code != (SHA2_256 if self._profile.hash == "sha256" else BLAKE3):
+        root = CID.from_binary(known[4])
+        if root.codec == RAW and known[4][: len(self._raw)] == self._raw and known[1] <= self._profile.chunk_size:
+            file.cid, file.tsize = root, known[1]
+        elif root.hash_code != self._code or not self._rebuild(file, known[0], root):
             return False
-        if root.codec == RAW and file.identity.size <= self._profile.chunk_size:
-            file.cid, file.tsize = root, file.identity.size
-        elif not self._rebuild(file, known[0].id, root):
-            return False
-        reused.append(known[0].id)
-        self._done += file.identity.size
+        self._reused.append(known[0])
+        self._done += known[1]
         return True
 
     def _rebuild(self, file: FoundFile, file_id: int, root: CID) -> bool:
@@ -243,7 +259,7 @@ class Publisher:
             ids = self._store.references.add_files(self._owner, self._ready)
             for file_id, (_, rows, _) in zip(ids, self._ready, strict=True):
                 if len(rows) > 1:  # a small file is sooner hashed again than noted
-                    self._store.references.set_verified(file_id, self._now())
+                    self._store.references.set_verified(file_id, self._begun)
             self._store.blocks.put_many(self._owner, self._blocks)
         self._ready, self._ready_rows = [], 0
         self._blocks, self._block_bytes = [], 0
@@ -283,6 +299,16 @@ def drop_owner(store: Store, owner: int) -> None:
         pass
     while store.blocks.release(owner, _RELEASED_A_TURN):
         pass
+
+
+def _by_directory(scan: Scan) -> Iterator[tuple[str, list[FoundFile]]]:
+    """The files of a scan, those of one directory together, a few thousand at most, by name."""
+    if isinstance(scan.root, FoundFile):
+        yield os.path.dirname(scan.root.path), [scan.root]
+    for directory in scan.directories:
+        files = iter([entry for entry in directory.entries if type(entry) is FoundFile])
+        while batch := list(islice(files, _KNOWN_A_TURN)):
+            yield directory.path, batch
 
 
 def _identities(files: list[FoundFile]) -> list[Identity | None]:

@@ -21,7 +21,8 @@ from p2pshare.store import FileState, Item, ItemState, Located, SourceFile, Stor
 from p2pshare_protocols.cid import CID, MAX_BLOCK, RAW, UnsupportedHash
 
 DAY: Final = 86_400.0  # seconds a verification holds (DESIGN section 3)
-RACY: Final = 2.0  # seconds; a write this close to the verification could have left the time stamp as it was
+RACY: Final = 0.1  # seconds; a write this close to the verification could have left the time stamp as it was
+RACY_COARSE: Final = 2.0  # the same where time stamps are of whole seconds (FAT: of two)
 MAX_REMEMBERED: Final = 131_072  # chunks verified lately
 SMALL: Final = 16_384  # bytes that are hashed sooner than it is looked up whether they need be
 INLINE: Final = 1 << 20  # bytes read in the trio thread when they are in the page cache: about 0.1 ms
@@ -237,7 +238,7 @@ class BlockReader:
         if seen is not None and seen[0] == identity:
             when = max(seen[1], when or 0.0)
         since = max(now - DAY, self._trusted_since)
-        return when is not None and since < when <= now and when - identity.mtime_ns / 1e9 >= RACY
+        return when is not None and since < when <= now and when - identity.mtime_ns / 1e9 >= _racy(identity)
 
     def _remember(self, place: Located, identity: Identity) -> None:
         self._verified[(place.file_id, place.offset)] = (identity, self._now())
@@ -272,6 +273,12 @@ class BlockReader:
         if isinstance(error, NotRegular):
             return self._changed(place)
         return NotFound(f"{place.path!r} could not be read: {error.strerror or error}")
+
+
+def _racy(identity: Identity) -> float:
+    """How long after a file's time stamp a write may still leave it as it is: the kernel stamps with its tick of at
+    most 10 ms, unless the file system keeps less."""
+    return RACY if identity.mtime_ns % 10**9 else RACY_COARSE
 
 
 def _read_now(descriptor: int, place: Located, into: memoryview, *, in_memory: bool) -> bool:
