@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 from p2pshare.content.walk import FoundDirectory, FoundFile, FoundLink, Scan
 from p2pshare.store import NameRow, type_of
@@ -12,40 +13,55 @@ from p2pshare_protocols.cid import CID
 Block = tuple[CID, bytes]
 
 
-def build(scan: Scan, profile: builder.Profile) -> tuple[builder.Built, list[Block], list[NameRow]]:
+def build(scan: Scan, profile: builder.Profile) -> tuple[builder.Built, list[Block], Iterator[NameRow]]:
     """The root, the blocks of all directories and links, and the rows of what is inside, parents first.
 
-    Every file of the scan must have its `cid` and `tsize`.
+    Every file of the scan must have its `cid` and `tsize`. The rows are made as they are taken: nobody does for a tree
+    that is shared again as it is.
     """
     blocks: list[Block] = []
     built: dict[int, builder.Built] = {}
-    rows: dict[int, list[NameRow]] = {}
     root = scan.root
     if isinstance(root, FoundFile):
-        return _of_file(root), blocks, []
+        return _of_file(root), blocks, iter(())
     if isinstance(root, FoundLink):
         made, block = builder.build_symlink(root.target, profile)
-        return made, [block], []
-    base = len(root.path.rstrip("/")) + 1
+        return made, [block], iter(())
     for directory in reversed(scan.directories):  # children were found after their parents
         links: list[dagpb.Link] = []
-        inside = rows[id(directory)] = []
+        size = 0
         for entry in directory.entries:
-            if isinstance(entry, FoundDirectory):
-                made, kind = built.pop(id(entry)), "directory"
-            elif isinstance(entry, FoundFile):
-                made, kind = _of_file(entry), "file"
-            else:
+            if type(entry) is FoundFile and entry.cid is not None:
+                links.append(dagpb.Link(entry.cid, entry.name, entry.tsize))
+                size += entry.identity.size
+                continue
+            if isinstance(entry, FoundFile):
+                made = _of_file(entry)
+            elif isinstance(entry, FoundLink):
                 made, block = builder.build_symlink(entry.target, profile)
                 blocks.append(block)
-                kind = "symlink"
+                built[id(entry)] = made
+            else:
+                made = built[id(entry)]
             links.append(dagpb.Link(made.cid, entry.name, made.tsize))
-            inside.append(NameRow(entry.path[base:], entry.name.decode("utf-8"), made.cid, made.size, kind))
+            size += made.size
         made, more = builder.build_directory(links, profile)
         blocks += more
-        built[id(directory)] = builder.Built(made.cid, sum(row.size for row in inside), made.tsize)
-    names = [row for directory in scan.directories for row in rows[id(directory)]]
-    return built[id(root)], blocks, names
+        built[id(directory)] = builder.Built(made.cid, size, made.tsize)
+    return built[id(root)], blocks, _rows(scan, built)
+
+
+def _rows(scan: Scan, built: dict[int, builder.Built]) -> Iterator[NameRow]:
+    base = len(scan.root.path.rstrip("/")) + 1
+    for directory in scan.directories:
+        for entry in directory.entries:
+            path, name = entry.path[base:], entry.name.decode("utf-8")
+            if isinstance(entry, FoundFile):
+                yield NameRow(path, name, _of_file(entry).cid, entry.identity.size, "file")
+            else:
+                made = built[id(entry)]
+                kind = "directory" if isinstance(entry, FoundDirectory) else "symlink"
+                yield NameRow(path, name, made.cid, made.size, kind)
 
 
 def main_type(scan: Scan, name: str, mime: str) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import trio
 
-from p2pshare.content.files import Identity, open_regular
+from p2pshare.content.files import OPEN_FLAGS, Identity, open_regular
 from p2pshare.content.walk import FoundFile
 from p2pshare_protocols.builder import Profile
 from p2pshare_protocols.cid import BLAKE3, CID, RAW, SHA2_256
@@ -83,18 +84,19 @@ class Hasher:
         return [self._hash_one(file) for file in files]
 
     def _hash_one(self, file: FoundFile) -> Hashed:
+        """One look at its status, behind the reading, says also what it was before: what it was when it was found."""
+        identity = file.identity
         try:
-            descriptor, status = open_regular(file.path)
+            descriptor = os.open(file.path, OPEN_FLAGS)
             try:
-                if Identity.of(status) != file.identity:
-                    return Hashed(file, problem=CHANGED)
-                data = os.read(descriptor, file.identity.size + 1)
-                if len(data) != file.identity.size or Identity.of(os.fstat(descriptor)) != file.identity:
-                    return Hashed(file, problem=CHANGED)
+                data = os.read(descriptor, identity.size + 1)
+                status = os.fstat(descriptor)
             finally:
                 os.close(descriptor)
         except OSError as error:
             return Hashed(file, problem=f"could not be read: {(error.strerror or str(error)).lower()}")
+        if len(data) != identity.size or Identity.of(status) != identity or not stat.S_ISREG(status.st_mode):
+            return Hashed(file, problem=CHANGED)
         return Hashed(file, [self._cid(data)])
 
     def _hash_run(self, file: FoundFile, first: int, count: int, last: bool) -> Hashed:

@@ -8,6 +8,7 @@ import re
 import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final
 
 from p2pshare.content.files import Identity
@@ -129,32 +130,30 @@ class Scanner:
     def _read(self, place: _Place, scan: Scan, stack: list[_Place]) -> int:
         try:
             with os.scandir(place.directory.path) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
+                entries = sorted(found, key=attrgetter("name"))
         except OSError as error:
             _skip(scan, place.directory.path, f"could not be read: {_reason(error)}")
             return 0
         for entry in entries:
-            inner = f"{place.inner}{entry.name}"
-            if self._is_left_out(entry.name, inner):
+            if self._is_left_out(entry.name, place.inner):
                 continue
             try:
-                entry.name.encode("utf-8")
+                self._take(entry, entry.name.encode("utf-8"), place, scan, stack)
             except UnicodeEncodeError:
                 _skip(scan, entry.path, "its name is not UTF-8")
-                continue
-            try:
-                self._take(entry, inner, place, scan, stack)
             except OSError as error:
                 _skip(scan, entry.path, f"could not be read: {_reason(error)}")
         return len(entries)
 
-    def _is_left_out(self, name: str, inner: str) -> bool:
-        if not self._hidden and name.startswith("."):
+    def _is_left_out(self, name: str, above: str) -> bool:
+        if name[0] == "." and not self._hidden:
             return True
-        return any(pattern.match(name) or pattern.match(inner) for pattern in self._exclude)
+        return bool(self._exclude) and any(
+            pattern.match(name) or pattern.match(above + name) for pattern in self._exclude
+        )
 
-    def _take(self, entry: os.DirEntry[str], inner: str, place: _Place, scan: Scan, stack: list[_Place]) -> None:
-        name, path = entry.name.encode("utf-8"), entry.path
+    def _take(self, entry: os.DirEntry[str], name: bytes, place: _Place, scan: Scan, stack: list[_Place]) -> None:
+        path = entry.path
         if entry.is_symlink():
             if not self._follow:
                 place.directory.entries.append(FoundLink(name, path, os.fsencode(os.readlink(path))))
@@ -167,12 +166,13 @@ class Scanner:
         else:
             status = entry.stat(follow_symlinks=False)
         if stat.S_ISREG(status.st_mode):
-            file = FoundFile(name, path, Identity.of(status))
+            size = status.st_size
+            file = FoundFile(name, path, Identity(size, status.st_ino, status.st_mtime_ns))
             place.directory.entries.append(file)
             scan.files.append(file)
-            scan.size += status.st_size
+            scan.size += size
         elif stat.S_ISDIR(status.st_mode):
-            below = self._enter(FoundDirectory(name, path), inner, status, place, scan)
+            below = self._enter(FoundDirectory(name, path), place.inner + entry.name, status, place, scan)
             if below is not None:
                 stack.append(below)
         else:

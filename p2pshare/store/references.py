@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +16,10 @@ _MAX_SORTED = 64  # places looked at to find the best: a chunk of zeros may have
 _PAGE = 1000
 
 Chunk = tuple[bytes, int, int]  # CIDv1 binary, offset, length
+Known = tuple[int, int, int, int, bytes]  # id, size, inode, mtime_ns, root CID in binary
 
-_SAME_PATH = "SELECT id, size, inode, mtime_ns, state FROM files WHERE directory = ? AND name = ?"
+_SAME_PATH = "SELECT name, id, size, inode, mtime_ns, state FROM files WHERE directory = ?"
+_ASKED = 256  # names in one statement
 
 _FILE = (
     "SELECT f.id, d.path, f.name, f.size, f.inode, f.mtime_ns, f.state, f.root"
@@ -75,31 +77,41 @@ class References:
     def _put_files(
         self, item_id: int, files: Sequence[tuple[SourceFile, Sequence[Chunk], bytes | None]], growing: bool
     ) -> list[int]:
-        directories: dict[bytes, int] = {}
+        places = [split_path(file.path) for file, _, _ in files]
+        names: dict[bytes, list[bytes]] = {}
+        for directory, name in places:
+            names.setdefault(directory, []).append(name)
+        if len(set(places)) != len(places):
+            raise UsageError("a file stands twice in one batch")
+        directories = {directory: self._directory(directory) for directory in names}
+        known = {directory: self._same_paths(directories[directory], inside) for directory, inside in names.items()}
         ids: list[int] = []
-        fresh: dict[tuple[int, bytes], tuple[object, ...]] = {}
+        fresh: list[tuple[object, ...]] = []
         following = self._db.number("SELECT seq FROM sqlite_sequence WHERE name = 'files'") + 1
-        for file, chunks, root in files:
-            directory, name = split_path(file.path)
-            directory_id = directories.get(directory) or self._directory(directory)
-            directories[directory] = directory_id
+        for (directory, name), (file, chunks, root) in zip(places, files, strict=True):
             if root is None and len(chunks) == 1 and chunks[0][1:] == (0, file.size):
                 root = chunks[0][0]
-            known = self._db.first(_SAME_PATH, (directory_id, name))
-            if known is not None:
-                ids.append(self._put_again(item_id, file, root, known, growing))
-            elif (directory_id, name) in fresh:
-                raise UsageError("a file stands twice in one batch")
-            else:
-                row = (following, directory_id, name, file.size, _signed(file.inode), file.mtime_ns, root)
-                fresh[directory_id, name] = row
-                ids.append(following)
-                following += 1
+            same = known[directory].get(name)
+            if same is not None:
+                ids.append(self._put_again(item_id, file, root, same, growing))
+                continue
+            inode = _signed(file.inode)
+            fresh.append((following, directories[directory], name, file.size, inode, file.mtime_ns, root))
+            ids.append(following)
+            following += 1
         self._db.executemany(
-            "INSERT INTO files (id, directory, name, size, inode, mtime_ns, root) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            fresh.values(),
+            "INSERT INTO files (id, directory, name, size, inode, mtime_ns, root) VALUES (?, ?, ?, ?, ?, ?, ?)", fresh
         )
         return ids
+
+    def _same_paths(self, directory: int, names: Sequence[bytes]) -> dict[bytes, tuple[Any, ...]]:
+        """What is known at these names of a directory: name -> (id, size, inode, mtime_ns, state)."""
+        found: dict[bytes, tuple[Any, ...]] = {}
+        for at in range(0, len(names), _ASKED):
+            some = names[at : at + _ASKED]
+            sql = f"{_SAME_PATH} AND name IN ({','.join('?' * len(some))})"
+            found.update((row[0], row[1:]) for row in self._db.all(sql, (directory, *some)))
+        return found
 
     def _put_again(
         self, item_id: int, file: SourceFile, root: bytes | None, known: tuple[Any, ...], growing: bool
@@ -248,22 +260,38 @@ class References:
         )
         return [_source_file(row) for row in rows]
 
-    def known_under(self, directory: str, limit: int = 100_000) -> dict[str, tuple[SourceFile, bytes]]:
-        """What `known` says of every file at or below a directory, by path: one statement for a whole tree."""
+    def knows_under(self, directory: str) -> bool:
+        """Whether the catalogue has had files at or below a directory: when not, none of them needs a look-up."""
         prefix = path_to_blob(directory.rstrip("/"))
-        rows = self._db.all(
-            _FILE
-            + " WHERE (d.path = ?1 OR (d.path > ?2 AND d.path < ?3)) AND f.root NOTNULL AND f.state = 'ok' LIMIT ?4",
-            (prefix, prefix + b"/", prefix + b"0", limit),
-        )
-        found = map(_source_file, rows)
-        return {file.path: (file, row[7]) for file, row in zip(found, rows, strict=True)}
+        sql = "SELECT 1 FROM directories WHERE path = ?1 OR (path > ?2 AND path < ?3) LIMIT 1"
+        return self._db.first(sql, (prefix, prefix + b"/", prefix + b"0")) is not None
 
-    def attach_many(self, item_id: int, file_ids: Iterable[int]) -> None:
-        """`attach` for many files."""
-        self._db.executemany(
-            "INSERT OR IGNORE INTO item_files VALUES (?, ?)", ((item_id, file_id) for file_id in file_ids)
+    def known_in(self, directory: str, names: Sequence[bytes]) -> dict[bytes, Known]:
+        """What `known` says of files of one directory, by name: one statement. `names` are sorted, a few thousand.
+
+        (id, size, inode, mtime_ns, root CID in binary) of each that is in the catalogue with all of its content.
+        """
+        if not names:
+            return {}
+        wanted = frozenset(names)
+        rows = self._db.execute(
+            "SELECT f.name, f.id, f.size, f.inode, f.mtime_ns, f.root FROM files f JOIN directories d"
+            " ON d.id = f.directory WHERE d.path = ? AND f.name BETWEEN ? AND ? AND f.root NOTNULL AND f.state = 'ok'",
+            (path_to_blob(directory.rstrip("/")), names[0], names[-1]),
         )
+        return {row[0]: (row[1], row[2], _unsigned(row[3]), row[4], row[5]) for row in rows if row[0] in wanted}
+
+    def attach_many(self, item_id: int, file_ids: Collection[int]) -> bool:
+        """`attach` for many files. False, and perhaps only some attached, when one of them is not known any more."""
+        owned = {row[0] for row in self._db.all("SELECT file FROM item_files WHERE item = ?", (item_id,))}
+        missing = [file_id for file_id in file_ids if file_id not in owned]
+        if not missing:
+            return True
+        cursor = self._db.executemany(
+            "INSERT OR IGNORE INTO item_files SELECT ?, id FROM files WHERE id = ?",
+            [(item_id, file_id) for file_id in missing],
+        )
+        return cursor.rowcount == len(set(missing))
 
     def release(self, item_id: int, limit: int) -> int:
         """Take up to `limit` chunk rows or files of an item away; returns how many rows went. 0: nothing is left.

@@ -146,6 +146,8 @@ class CID:
     @classmethod
     def from_binary(cls, binary: Buffer) -> CID:
         """A CID that fills the whole buffer. Raises RemoteProtocolError."""
+        if len(binary) == 36 and binary[0] == 1 and binary[1] < 128 and binary[2:4] == _V0_PREFIX:
+            return cls._v1(binary[1], bytes(binary))  # nearly all that there are
         if len(binary) > MAX_BINARY:
             raise RemoteProtocolError("a CID is too long")
         cid, end = cls.read(binary, 0)

@@ -16,6 +16,7 @@ from p2pshare_protocols import varint
 from p2pshare_protocols.cid import CID, MAX_BLOCK
 from p2pshare_protocols.errors import RemoteProtocolError
 
+_SHORT: Final = 127 - 41 - varint.MAX_BYTES  # bytes of a name with which a link's length fits one byte
 MAX_LINKS: Final = 65_536  # a 2 MiB block of the smallest sensible links (36-byte CIDs) has fewer
 
 
@@ -33,6 +34,11 @@ def encode(links: Sequence[Link], data: bytes | None) -> bytes:
     number = varint.encode
     for cid, name, size in sorted(links, key=_name):
         binary = cid.binary
+        if name is not None and len(name) <= _SHORT and len(binary) == 36:  # every length in it is one byte
+            tsize = number(size)
+            length = 41 + len(name) + len(tsize)
+            out.append(b"\x12%c\n$%b\x12%c%b\x18%b" % (length, binary, len(name), name, tsize))
+            continue
         if name is None:
             body = b"".join((b"\n", number(len(binary)), binary, b"\x18", number(size)))
         else:

@@ -87,7 +87,7 @@ async def test_files_recorded_before_a_kill_are_not_read_again(
     store: Store, tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "d"
-    write_tree({"entries": [{"path": f"{i:04}", "text": f"{i}"} for i in range(1500)]}, root)
+    write_tree({"entries": [{"path": f"{i:04}", "text": f"{i}"} for i in range(2500)]}, root)
     real = store.references.add_files
     calls: list[int] = []
 
@@ -103,13 +103,13 @@ async def test_files_recorded_before_a_kill_are_not_read_again(
         await share_paths(store, root, job=RememberingJob(5))
     monkeypatch.undo()
     before = store.blocks.stats().references
-    assert 0 < before < 1500
+    assert 0 < before < 2500
     read: list[str] = []
     small = hashing.Hasher._hash_one
     monkeypatch.setattr(hashing.Hasher, "_hash_one", lambda self, file: (read.append(file.path), small(self, file))[1])
     done = await share_paths(store, root, job=RememberingJob(5))
-    assert done["files"] == 1500
-    assert len(read) == 1500 - before
+    assert done["files"] == 2500
+    assert len(read) == 2500 - before
 
 
 async def test_leftovers_of_an_earlier_run_do_not_enter_the_item(store: Store, tmp_path: Path) -> None:
