@@ -9,7 +9,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,26 @@ class RealNode:
     """One home with its daemon process. All ports are free ones, only loopback is used.
 
     `modes_hold`: the command, and a daemon that it starts, cannot read what file modes forbid, even as root.
+    `inside` is put before every command (`ip netns exec NAME`), `environ` is added to what surrounds it, and `listen`
+    is where it takes connections.
     """
 
-    def __init__(self, home: Path, settings: Sequence[str] = (), *, modes_hold: bool = False) -> None:
+    def __init__(
+        self,
+        home: Path,
+        settings: Sequence[str] = (),
+        *,
+        modes_hold: bool = False,
+        inside: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        listen: str = "/ip4/127.0.0.1/tcp/0",
+    ) -> None:
         self.home = home
+        self._inside = [*inside]
+        self._environ = dict(environ or {})
         self._before = be_bound_by_modes if modes_hold else None
         self.settings = [
-            'network.listen=["/ip4/127.0.0.1/tcp/0"]',
+            f'network.listen=["{listen}"]',
             "network.rendezvous=[]",
             "network.allow_private_addresses=true",
             *settings,
@@ -48,11 +61,11 @@ class RealNode:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "P2PSHARE_HOME": str(self.home), "NO_COLOR": "1"}
+        return {**os.environ, **self._environ, "P2PSHARE_HOME": str(self.home), "NO_COLOR": "1"}
 
     def run(self, *words: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[bytes]:
         """`p2pshare WORDS` in this home; raises Ended with what it said when it fails and `check`."""
-        command = [sys.executable, "-m", "p2pshare_cli", *words]
+        command = [*self._inside, sys.executable, "-m", "p2pshare_cli", *words]
         cwd = options.pop("cwd", self.home.parent)
         done = subprocess.run(
             command,
