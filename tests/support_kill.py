@@ -151,6 +151,7 @@ def check_shares(node: RealNode, acknowledged: dict[str, str]) -> None:
         assert shown[path]["state"] == "ok", shown[path]
     done = node.json("verify")[-1]
     assert done["damaged"] == 0, done
-    copies = node.home / "copies"
+    copies = node.home / "catalogue" / "copies"
     kept = {str(path) for path in copies.glob("*/*")} if copies.exists() else set()
+    assert kept or not any(path.startswith(str(node.home)) for path in shown)
     assert kept == {path for path in shown if path.startswith(str(copies))}, "a copy is kept for nothing"
