@@ -12,6 +12,7 @@ MAX_PEERS: Final = 2000
 MAX_ADDRESSES: Final = 16
 MAX_ADDRESS: Final = 512  # characters of a multiaddr
 MAX_ID: Final = 128
+MAX_SESSION: Final = 128  # characters of a protocol's name
 
 
 def bounded(addresses: Sequence[str]) -> list[str]:
@@ -34,7 +35,9 @@ class Peers:
             return
         with self._db.relaxed():
             self._db.execute(
-                "INSERT OR REPLACE INTO peers VALUES (?, ?, ?)", (plain(peer_id), to_json(bounded(addresses)), seen)
+                "INSERT INTO peers (peer, addresses, seen) VALUES (?, ?, ?)"
+                " ON CONFLICT (peer) DO UPDATE SET addresses = excluded.addresses, seen = excluded.seen",
+                (plain(peer_id), to_json(bounded(addresses)), seen),
             )
             self._added += 1
             if self._added % 50 == 1:
@@ -52,6 +55,27 @@ class Peers:
             "SELECT peer, addresses, seen FROM peers ORDER BY seen DESC LIMIT ?", (min(limit, self._most),)
         )
         return [(peer, from_json(addresses), seen) for peer, addresses, seen in rows]
+
+    def spoke(self, peer_id: str, session: str, ours: bool, learned: float) -> None:
+        """Keep the session that a remembered peer spoke, whether it is one of our own nodes, and since when that is
+        known; session "" forgets it. Of a peer that is not remembered nothing is kept.
+        """
+        if len(session) > MAX_SESSION:
+            return
+        with self._db.relaxed():
+            self._db.execute(
+                "UPDATE peers SET session = ?, ours = ?, learned = ? WHERE peer = ?"
+                " AND (session, ours, learned) IS NOT (?, ?, ?)",
+                (session, ours, learned, plain(peer_id), session, ours, learned),
+            )
+
+    def spoken(self) -> list[tuple[str, str, bool, float]]:
+        """(peer ID, session, ours, learned) of those of whom it is known, most lately seen first."""
+        rows = self._db.all(
+            "SELECT peer, session, ours, learned FROM peers WHERE session <> '' ORDER BY seen DESC LIMIT ?",
+            (self._most,),
+        )
+        return [(peer, session, bool(ours), learned) for peer, session, ours, learned in rows]
 
     def forget(self, peer_id: str) -> None:
         with self._db.relaxed():

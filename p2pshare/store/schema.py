@@ -133,7 +133,14 @@ _VALUES: Final = (
     "CREATE INDEX dht_values_by_subnet ON dht_values (subnet)",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _PROVIDERS, _POSTINGS, _VALUES)
+# What a peer was seen to speak, so that the first dial after a restart need not ask.
+_SPOKEN: Final = (
+    "ALTER TABLE peers ADD COLUMN session TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE peers ADD COLUMN ours INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE peers ADD COLUMN learned REAL NOT NULL DEFAULT 0",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _PROVIDERS, _POSTINGS, _VALUES, _SPOKEN)
 VERSION: Final = len(MIGRATIONS)
 
 

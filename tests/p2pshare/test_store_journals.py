@@ -166,6 +166,22 @@ def test_peers_are_bounded_in_number_and_in_addresses(store: Store) -> None:
     assert peers.known(1)[0][0] == "peer298"
 
 
+def test_what_a_peer_speaks_is_kept_with_it(store: Store) -> None:
+    peers = store.peers
+    peers.spoke("a", "/noise", True, 1.0)
+    assert peers.spoken() == []  # of nobody who is not remembered
+    for peer, seen in (("a", 10.0), ("b", 20.0), ("c", 30.0)):
+        peers.remember(peer, ["/x"], seen)
+        peers.spoke(peer, "/noise", peer == "a", seen - 1)
+    peers.remember("b", ["/y"], 40.0)
+    assert peers.spoken() == [("b", "/noise", False, 19.0), ("c", "/noise", False, 29.0), ("a", "/noise", True, 9.0)]
+    peers.spoke("b", "", False, 0.0)
+    peers.spoke("c", "/" * 129, False, 50.0)
+    peers.forget("a")
+    assert peers.spoken() == [("c", "/noise", False, 29.0)]
+    assert peers.known(1) == [("b", ["/y"], 40.0)]
+
+
 def test_provider_records_expire_and_are_counted(store: Store) -> None:
     providers = store.providers
     for peer, expires in (("a", 10.0), ("b", 20.0), ("c", 30.0)):
