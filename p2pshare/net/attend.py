@@ -107,5 +107,7 @@ class Attendant:
             return
         try:
             self._remembered.remember(connection.peer_id, addresses, time.time())
+            if (kind := self._switch.kind_of(connection.peer_id)) is not None:
+                self._remembered.spoke(connection.peer_id, kind.session, kind.ours, kind.learned)
         except LocalError as error:  # a full disk is no reason to lose a peer
             _log.warning("a peer could not be remembered: %s", error)

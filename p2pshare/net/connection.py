@@ -183,6 +183,10 @@ class Connection:
         self.outbound -= 1
         self.idle_since = trio.current_time()
 
+    async def agreed(self) -> None:
+        """Waits until the peer has agreed to all layers, the last of which is spoken before. Raises RemoteError."""
+        await self._muxer.agreed()
+
     @property
     def busy(self) -> bool:
         return bool(self.inbound or self.outbound)

@@ -7,7 +7,7 @@ so a test can put in its own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import trio
@@ -115,6 +115,9 @@ class Muxer(ABC):
     def rtt(self) -> float | None:
         """The last measured round trip, in seconds. The muxer measures it by itself, and ends a dead connection."""
 
+    async def agreed(self) -> None:  # noqa: B027 - most are agreed on before they are made
+        """Waits until the peer has agreed to speak this muxer. Raises RemoteError when it did not."""
+
     @abstractmethod
     async def aclose(self) -> None:
         """Say goodbye if that needs no waiting, and close the connection under it."""
@@ -127,3 +130,8 @@ class MuxerMaker(ABC):
 
     @abstractmethod
     def make(self, secure: Secure, *, initiator: bool) -> Muxer: ...
+
+    def make_ahead(self, secure: Secure, agreement: Callable[[], Awaitable[None]]) -> Muxer:
+        """`make` as the initiator before the peer has agreed: run() awaits `agreement`, which reads the answer and
+        raises what reading does or RemoteProtocolError, before it reads anything else."""
+        raise NotImplementedError

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import trio
@@ -57,6 +57,7 @@ class Muxer:
         self.limits = limits or MuxerLimits()
         self.on_closed = trio.Event()
         self.close_reason = ""
+        self.before_reading: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint  # takes what is no frame
         self._initiator = initiator
         self._machine = Yamux(initiator=initiator, max_inbound=self.limits.max_inbound)
         self._budget = ReceiveBudget(self.limits.receive_budget, process_budget)
@@ -220,6 +221,7 @@ class Muxer:
     async def _read_loop(self) -> None:
         reason = ""
         try:
+            await self.before_reading()
             while not self._peer_left and (views := await self.session.receive_views()):
                 for view in views:
                     self._on_events(self._machine.receive(view))

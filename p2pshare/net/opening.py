@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import trio
 
+from p2pshare.errors import LocalError
 from p2pshare.net import tcp
 from p2pshare.net.attend import Attendant
 from p2pshare.net.first_peers import check_bootstrap, dial_remembered, keep_bootstrap
+from p2pshare.net.kinds import KnownPeers
 from p2pshare.net.mdns import find_on_lan
 from p2pshare.net.own import own_muxers, own_sessions
 from p2pshare.net.parts import Identity, Limits, Remembered
 from p2pshare.net.switch import Switch
 from p2pshare.net.upgrade import Upgrader
+
+_log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -31,7 +37,7 @@ async def opened(
 ) -> AsyncIterator[Switch]:
     """See `p2pshare.net.open_network`."""
     configured = check_bootstrap(bootstrap)
-    upgrader = Upgrader(own_sessions(identity), own_muxers())
+    upgrader = Upgrader(own_sessions(identity), own_muxers(), _known(remembered))
     listeners = await tcp.bind(listen)
     failure: Exception | None = None
     try:
@@ -68,6 +74,22 @@ async def opened(
         _close(listeners)
     if failure is not None:
         raise failure
+
+
+def _known(remembered: Remembered | None) -> KnownPeers:
+    """What peers of earlier runs speak."""
+    if remembered is None:
+        return KnownPeers(time.time)
+
+    def forgotten(peer_id: str) -> None:
+        try:
+            remembered.spoke(peer_id, "", False, 0.0)
+        except LocalError as error:  # it costs a second attempt after the next start
+            _log.warning("what a peer spoke could not be forgotten: %s", error)
+
+    known = KnownPeers(time.time, forgotten)
+    known.restore(reversed(remembered.spoken()))
+    return known
 
 
 def _close(listeners: Sequence[trio.socket.SocketType]) -> None:

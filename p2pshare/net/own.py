@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
+from p2pshare.errors import RemoteError
 from p2pshare.net import muxer, session, session_tls
 from p2pshare.net.layers import MuxedStream, Muxer, MuxerMaker, Secure, SessionMaker
 from p2pshare.net.muxer_limits import MIB, MuxerLimits, ReceiveBudget
 from p2pshare.net.parts import Identity
 from p2pshare.net.session_base import SecureSession
+from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.multistream import Initiator
 from p2pshare_protocols.noise_cipher import NOISE_AESGCM
 from p2pshare_protocols.tls_identity import TLS
@@ -90,8 +93,28 @@ class TlsMaker(SessionMaker):
 
 
 class _Muxer(Muxer):
-    def __init__(self, inner: muxer.Muxer) -> None:
+    def __init__(self, inner: muxer.Muxer, agreement: Callable[[], Awaitable[None]] | None = None) -> None:
         self._inner = inner
+        self._agreed = trio.Event()
+        self._failure = ""
+        if agreement is None:
+            self._agreed.set()
+        else:
+            inner.before_reading = functools.partial(self._agree, agreement)
+
+    async def _agree(self, agreement: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await agreement()
+        except (RemoteProtocolError, trio.BrokenResourceError) as error:
+            self._failure = f"the peer failed the handshake: {error}"
+            raise
+        finally:
+            self._agreed.set()
+
+    async def agreed(self) -> None:
+        await self._agreed.wait()
+        if self._failure:
+            raise RemoteError(self._failure, kind="failed")
 
     async def run(self) -> None:
         await self._inner.run()
@@ -118,9 +141,15 @@ class YamuxMaker(MuxerMaker):
         self._budget = budget
 
     def make(self, secure: Secure, *, initiator: bool) -> Muxer:
+        return _Muxer(self._inner(secure, initiator=initiator))
+
+    def make_ahead(self, secure: Secure, agreement: Callable[[], Awaitable[None]]) -> Muxer:
+        return _Muxer(self._inner(secure, initiator=True), agreement)
+
+    def _inner(self, secure: Secure, *, initiator: bool) -> muxer.Muxer:
         assert isinstance(secure, _Secured)
         limits = MuxerLimits(first_window=FIRST_WINDOW) if secure.only_ours else None
-        return _Muxer(muxer.Muxer(secure.inner, initiator=initiator, limits=limits, process_budget=self._budget))
+        return muxer.Muxer(secure.inner, initiator=initiator, limits=limits, process_budget=self._budget)
 
 
 def own_sessions(identity: Identity) -> list[SessionMaker]:

@@ -31,6 +31,12 @@ class Remembered(Protocol):
 
     def known(self, limit: int) -> Sequence[tuple[str, Sequence[str], float]]: ...
 
+    def spoke(self, peer_id: str, session: str, ours: bool, learned: float) -> None:
+        """Keeps what a remembered peer speaks, see `p2pshare.net.kinds`; session "" forgets it."""
+
+    def spoken(self) -> Sequence[tuple[str, str, bool, float]]:
+        """(peer ID, session, ours, learned) of all of whom it is known, the most lately seen first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -24,6 +24,7 @@ from p2pshare.net.dialer import Dialer, Dialled, dial_tcp
 from p2pshare.net.events import PeerEvents
 from p2pshare.net.guard import HalfOpen, HalfOpenTable, StreamRoom
 from p2pshare.net.handshake_share import HandshakeShare
+from p2pshare.net.kinds import Kind
 from p2pshare.net.parts import Limits
 from p2pshare.net.rates import Rates
 from p2pshare.net.table import ConnectionTable
@@ -241,16 +242,16 @@ class Switch(Network):
         self._book.add(peer_id, [plain], until=trio.current_time() + 3600, trusted=True)
         try:
             with trio.fail_after(timeout):
-                if self._table.best(peer_id) is None:
-                    await self._dial(peer_id, [plain], impatient=True)
+                connection = self._table.best(peer_id) or await self._dial(peer_id, [plain], impatient=True)
+                await connection.agreed()
         except trio.TooSlowError:
             raise TimedOut(f"{peer_id} did not answer in {timeout:g} s") from None
         return peer_id
 
     async def reach(self, peer_id: str) -> None:
         """Connects to a peer at the addresses known of it, ignoring their pauses. Raises RemoteError."""
-        if self._table.best(peer_id) is None:
-            await self._dial(peer_id, impatient=True)
+        connection = self._table.best(peer_id) or await self._dial(peer_id, impatient=True)
+        await connection.agreed()
 
     async def disconnect(self, peer_id: str) -> None:
         for connection in self._table.of(peer_id):
@@ -290,8 +291,8 @@ class Switch(Network):
 
     def identified(self, connection: Connection) -> None:
         """Says that identify has filled in what is known about the connection's peer."""
-        if any(name.startswith(OWN_PREFIX) for name in connection.protocols):
-            self._upgrader.known.learn(connection.peer_id, connection.security)
+        ours = any(name.startswith(OWN_PREFIX) for name in connection.protocols)
+        self._upgrader.identified(connection.peer_id, connection.security, ours=ours)
         self._events.publish(PeerEvent("identified", connection.peer_id))
 
     def totals(self) -> tuple[int, int]:
@@ -316,6 +317,10 @@ class Switch(Network):
                 "descriptors": self._refused_descriptors,
                 "streams": self._room.refused,
             },
+
+    def kind_of(self, peer_id: str) -> Kind | None:
+        """What the peer is known to speak."""
+        return self._upgrader.known.of(peer_id)
             "trimmed": self._table.trimmed,
             "protected": self._table.protected,
             "handshakes": {"cpu_seconds": round(self._share.cpu, 3), "waiting": self._share.waiting},

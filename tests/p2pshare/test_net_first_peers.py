@@ -23,6 +23,12 @@ class Memory:
     def __init__(self, *known: tuple[str, Sequence[str], float]) -> None:
         self.rows = list(known)
 
+    def spoke(self, peer_id: str, session: str, ours: bool, learned: float) -> None:
+        pass
+
+    def spoken(self) -> list[tuple[str, str, bool, float]]:
+        return []
+
     def remember(self, peer_id: str, addresses: Sequence[str], seen: float) -> None:
         self.rows.append((peer_id, addresses, seen))
 

@@ -126,6 +126,12 @@ async def test_a_subscriber_that_lags_loses_the_oldest() -> None:
 
 
 class FullDisk:
+    def spoke(self, peer_id: str, session: str, ours: bool, learned: float) -> None:
+        pass
+
+    def spoken(self) -> list[tuple[str, str, bool, float]]:
+        return []
+
     def remember(self, peer_id: str, addresses: Sequence[str], seen: float) -> None:
         raise DiskFull("no room")
 

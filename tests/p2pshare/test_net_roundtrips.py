@@ -2,114 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
-
 import pytest
 import trio
 
 from p2pshare.errors import RemoteError
-from p2pshare.net import own
-from p2pshare.net.api import Network, Stream
+from p2pshare.net.api import Stream
 from p2pshare.net.switch import Switch
 from p2pshare_protocols.noise_cipher import NOISE, NOISE_AESGCM
-from tests.support_net import identified, network, until
+from tests.support_net import identified, until
+from tests.support_relay import ECHO, PLAIN, exchange, relayed, silence, waits_until_answer, with_aes
 
-ECHO = "/p2pshare/test-echo/1"
-PLAIN = "/test/plain/1"
 ABSENT = "/p2pshare/absent/1"
-
-
-class Relay:
-    """Passes bytes on between a dialler and a node, and counts how often the direction turned."""
-
-    def __init__(self, target: int) -> None:
-        self.turns: list[str] = []
-        self.connections = 0
-        self.streams: list[Stream] = []  # of the exchanges over it
-        self._target = target
-
-    def told(self, who: str) -> None:
-        if not self.turns or self.turns[-1] != who:
-            self.turns.append(who)
-
-    async def serve(self, stream: trio.SocketStream) -> None:
-        self.connections += 1
-        async with (
-            stream,
-            await trio.open_tcp_stream("127.0.0.1", self._target) as onward,
-            trio.open_nursery() as nursery,
-        ):
-            nursery.start_soon(self._pass, "dialler", stream, onward)
-            nursery.start_soon(self._pass, "node", onward, stream)
-
-    async def _pass(self, who: str, source: trio.SocketStream, sink: trio.SocketStream) -> None:
-        with_errors = (trio.BrokenResourceError, trio.ClosedResourceError)
-        try:
-            while data := await source.receive_some():
-                self.told(who)
-                await sink.send_all(data)
-            await sink.send_eof()
-        except with_errors:
-            await trio.aclose_forcefully(sink)
-
-
-async def echo(stream: Stream) -> None:
-    while data := await stream.receive_some(65536):
-        await stream.send_all(data)
-
-
-async def exchange(relay: Relay, net: Network, peer_id: str, *protocols: str) -> str:
-    """A request and its answer. The stream stays open: its end would take a turn on the wire at some later time."""
-    stream = await net.open_stream(peer_id, protocols)
-    relay.streams.append(stream)
-    await stream.send_all(b"asked")
-    assert await stream.receive_exactly(5) == b"asked"
-    return stream.protocol
-
-
-@asynccontextmanager
-async def relayed(**options: Any) -> AsyncIterator[tuple[Network, Network, Relay]]:
-    """Node 1, and node 2 behind a relay at the only address that node 1 knows of it."""
-    async with network(1) as one, network(2, **options) as two, trio.open_nursery() as nursery:
-        for protocol in (ECHO, PLAIN):
-            two.handle(protocol, echo)
-        relay = Relay(int(two.addresses()[0].split("/")[4]))
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(trio.serve_listeners, relay.serve, [listener])
-        port = listener.socket.getsockname()[1]
-        one.add_addresses(two.peer_id, [f"/ip4/127.0.0.1/tcp/{port}"])
-        yield one, two, relay
-        nursery.cancel_scope.cancel()
-
-
-def waits_until_answer(relay: Relay) -> int:
-    """Turns from the dialler to the node and back, until the answer: one for each round trip after TCP's own."""
-    return relay.turns.count("node")
-
-
-def with_aes(monkeypatch: pytest.MonkeyPatch, *answers: bool) -> None:
-    """Whether the first node made, the second, ... has AES instructions."""
-    given = itertools.chain(answers, itertools.repeat(answers[-1]))
-    monkeypatch.setattr(own.session, "has_aes_instructions", lambda: next(given))
 
 
 @pytest.fixture(autouse=True)
 def no_identify(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing but the request under test takes turns on the wire. Tests that need identify undo it."""
-
-    async def nothing(self: object, connection: object) -> None:
-        return
-
-    monkeypatch.setattr("p2pshare.net.attend.Attendant.attend", nothing)
-    monkeypatch.setattr("p2pshare.net.muxer_ping.Pings.keep_alive", _never_dead)
-
-
-async def _never_dead(self: object) -> bool:
-    await trio.sleep_forever()
-    return False
+    """Tests that need identify undo it."""
+    silence(monkeypatch)
 
 
 async def test_a_first_dial_to_one_of_ours_waits_for_three_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,17 +58,50 @@ async def test_nothing_goes_ahead_towards_a_peer_that_is_not_known(monkeypatch: 
         await until(two, lambda: not two.is_connected(one.peer_id))
         relay.turns.clear()
         await exchange(relay, one, two.peer_id, PLAIN)
-        assert waits_until_answer(relay) == 4
+        assert waits_until_answer(relay) == 3  # session with Noise, stream, request: that it speaks /noise is known
+
+
+async def test_a_stranger_without_early_muxer_negotiation_costs_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only muxer is spoken behind its proposal."""
+    with_aes(monkeypatch, True, False)
+    monkeypatch.setattr("p2pshare_protocols.noise.choose_muxer", lambda *_: None)
+    async with relayed() as (one, two, relay):
+        await exchange(relay, one, two.peer_id, PLAIN)
+        assert waits_until_answer(relay) == 4  # session, Noise, stream with the muxer, request
+        assert isinstance(one, Switch)
+        assert not one._upgrader._careful
+
+
+async def test_who_does_not_take_the_muxer_is_told_apart_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_aes(monkeypatch, True, False)
+    monkeypatch.setattr("p2pshare_protocols.noise.choose_muxer", lambda *_: None)
+    async with relayed() as (one, two, relay):
+        assert isinstance(one, Switch)
+        assert isinstance(two, Switch)
+        two._upgrader._muxers = {"/mplex/6.7.0": two._upgrader._muxers["/yamux/1.0.0"]}
+        address = f"{one.addresses_of(two.peer_id)[0]}/p2p/{two.peer_id}"
+        for careful in (False, True):
+            assert bool(one._upgrader._careful) == careful
+            with pytest.raises(RemoteError, match="speaks none of /yamux/") as caught:
+                await one.connect(address)
+            assert caught.value.kind == "failed"
+            await until(one, lambda: not one.is_connected(two.peer_id))
+        two._upgrader._muxers = {"/yamux/1.0.0": two._upgrader._muxers["/mplex/6.7.0"]}
+        await one.connect(address)
+        assert not one._upgrader._careful
+        assert await exchange(relay, one, two.peer_id, PLAIN) == PLAIN
 
 
 async def test_a_peer_that_lost_our_suite_is_dialled_again_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     with_aes(monkeypatch, True, False)
     async with relayed() as (one, two, relay):
         assert isinstance(one, Switch)
-        one._upgrader.known.learn(two.peer_id, NOISE_AESGCM)
+        one._upgrader.known.learn(two.peer_id, NOISE_AESGCM, ours=True)
         await exchange(relay, one, two.peer_id, PLAIN)
         assert relay.connections == 2
-        assert one._upgrader.known.session_of(two.peer_id) is None
+        kind = one._upgrader.known.of(two.peer_id)
+        assert kind is not None
+        assert (kind.session, kind.ours) == (NOISE, False)
         assert one.peers()[0].security == NOISE
 
 
@@ -264,7 +206,9 @@ async def test_identify_marks_our_nodes_that_have_no_aes(monkeypatch: pytest.Mon
         await exchange(relay, one, two.peer_id, ECHO)
         await identified(one, two.peer_id)
         assert isinstance(one, Switch)
-        assert one._upgrader.known.session_of(two.peer_id) == NOISE
+        kind = one._upgrader.known.of(two.peer_id)
+        assert kind is not None
+        assert (kind.session, kind.ours) == (NOISE, True)
 
 
 async def test_a_new_stream_between_our_nodes_takes_megabytes_before_any_is_read(
