@@ -47,7 +47,7 @@ class Relay:
         try:
             while data := await source.receive_some():
                 self.told(who)
-                await trio.testing.wait_all_tasks_blocked()  # a long path: all that waits for no answer leaves first
+                await trio.testing.wait_all_tasks_blocked(0.01)  # a long path: what waits for no answer leaves first
                 await sink.send_all(data)
             await sink.send_eof()
         except with_errors:

@@ -49,27 +49,27 @@ class NoiseMaker(SessionMaker):
 
     goes_ahead = True
 
-    def __init__(self, identity: Identity, name: str) -> None:
+    def __init__(self, static: session.StaticKey, name: str) -> None:
         self.name = name
         self.only_ours = name == NOISE_AESGCM
-        self._identity = identity
+        self._static = static
 
     async def secure(
         self, stream: trio.SocketStream, *, initiator: bool, expected: str | None, muxers: Sequence[str]
     ) -> Secure:
         if initiator:
             inner = await session.secure_outbound(
-                stream, self.name, self._identity, expected_peer=expected, muxers=muxers
+                stream, self.name, self._static, expected_peer=expected, muxers=muxers
             )
         else:
-            inner = await session.secure_inbound(stream, self.name, self._identity, muxers=muxers)
+            inner = await session.secure_inbound(stream, self.name, self._static, muxers=muxers)
         return _Secured(inner, only_ours=self.only_ours)
 
     async def secure_ahead(
         self, stream: trio.SocketStream, proposal: Initiator, *, expected: str, muxers: Sequence[str]
     ) -> Secure:
         inner = await session.secure_outbound(
-            stream, self.name, self._identity, expected_peer=expected, muxers=muxers, proposal=proposal
+            stream, self.name, self._static, expected_peer=expected, muxers=muxers, proposal=proposal
         )
         return _Secured(inner, only_ours=self.only_ours)
 
@@ -154,7 +154,8 @@ class YamuxMaker(MuxerMaker):
 
 def own_sessions(identity: Identity) -> list[SessionMaker]:
     """Our suites, the one that is fastest on this CPU first; TLS last, for peers that speak no Noise."""
-    noise = [NoiseMaker(identity, name) for name in session.suites(session.has_aes_instructions())]
+    static = session.StaticKey(identity)
+    noise = [NoiseMaker(static, name) for name in session.suites(session.has_aes_instructions())]
     return [*noise, TlsMaker(identity)]
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import trio
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from p2pshare.errors import TimedOut
 from p2pshare.net.session_base import (
@@ -59,7 +61,7 @@ def suites(aes: bool) -> tuple[str, ...]:
 async def secure_outbound(
     stream: trio.abc.Stream,
     suite: str,
-    identity: HasIdentity,
+    identity: HasIdentity | StaticKey,
     *,
     expected_peer: str | None,
     muxers: Sequence[str] = (),
@@ -81,7 +83,7 @@ async def secure_outbound(
 async def secure_inbound(
     stream: trio.abc.Stream,
     suite: str,
-    identity: HasIdentity,
+    identity: HasIdentity | StaticKey,
     *,
     muxers: Sequence[str] = (),
     received: bytes = b"",
@@ -92,14 +94,9 @@ async def secure_inbound(
     return await _secure(stream, handshake, received, timeout, expected_peer=None)
 
 
-def _local(identity: HasIdentity, muxers: Sequence[str]) -> Local:
-    return Local(
-        identity_key=encode_public_key(ED25519, identity.public),
-        sign=identity.private.sign,
-        static=os.urandom(KEY),
-        ephemeral=os.urandom(KEY),
-        muxers=muxers,
-    )
+def _local(identity: HasIdentity | StaticKey, muxers: Sequence[str]) -> Local:
+    static = identity if isinstance(identity, StaticKey) else StaticKey(identity)
+    return static.local(muxers)
 
 
 async def _secure(
@@ -151,6 +148,19 @@ async def _shake(stream: trio.abc.Stream, handshake: Handshake, received: bytes)
         if not data:
             handshake.receive_eof()
         handshake.receive(bytes(data))
+
+
+class StaticKey:
+    """A static Noise key and the identity's signature over it, for all sessions of a network: half a handshake less to
+    compute. The specification allows it; what was said in a session stays secret by the fresh keys of both sides."""
+
+    def __init__(self, identity: HasIdentity) -> None:
+        self._key = X25519PrivateKey.generate()
+        self._identity_key = encode_public_key(ED25519, identity.public)
+        self._sign = cache(identity.private.sign)
+
+    def local(self, muxers: Sequence[str]) -> Local:
+        return Local(self._identity_key, self._sign, self._key, os.urandom(KEY), muxers)
 
 
 class Session(SecureSession):

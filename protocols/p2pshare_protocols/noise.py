@@ -45,12 +45,13 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """Our side. `static` and `ephemeral` are fresh random X25519 private keys of 32 bytes; `sign` signs with the
-    identity whose PublicKey message is `identity_key`."""
+    """Our side. `ephemeral` is a fresh random X25519 private key of 32 bytes, `static` another, which may serve for
+    many handshakes and is then given as a key; `sign` signs with the identity whose PublicKey message is
+    `identity_key`."""
 
     identity_key: bytes
     sign: Callable[[bytes], bytes]
-    static: bytes
+    static: bytes | X25519PrivateKey
     ephemeral: bytes
     muxers: Sequence[str] = ()
 
@@ -119,7 +120,8 @@ class Handshake:
         self.state = State.START
         self.secured: Secured | None = None
         self._local = local
-        self._static = X25519PrivateKey.from_private_bytes(local.static)
+        static = local.static
+        self._static = X25519PrivateKey.from_private_bytes(static) if isinstance(static, bytes) else static
         self._ephemeral = X25519PrivateKey.from_private_bytes(local.ephemeral)
         self._noise = _Symmetric(suite)
         self._input = bytearray()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from p2pshare_protocols import varint
 from p2pshare_protocols.errors import RemoteProtocolError
@@ -59,7 +60,12 @@ def choose_muxer(initiator: Sequence[str], responder: Sequence[str]) -> str | No
 
 def verify_identity(payload: Payload, static_public: bytes) -> None:
     """Raises RemoteProtocolError unless the identity key signed this static key."""
-    verify_signature(payload.identity_key, payload.identity_sig, SIGNED_PREFIX + static_public, "Noise key")
+    _verify(payload.identity_key, payload.identity_sig, static_public)
+
+
+@lru_cache(maxsize=256)  # a peer that comes again proves by the key exchange that it still holds the same static key
+def _verify(identity_key: bytes, signature: bytes, static_public: bytes) -> None:
+    verify_signature(identity_key, signature, SIGNED_PREFIX + static_public, "Noise key")
 
 
 def _muxers(extensions: bytes) -> Iterator[str]:
