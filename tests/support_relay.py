@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -48,10 +50,18 @@ class Relay:
             while data := await source.receive_some():
                 self.told(who)
                 await trio.testing.wait_all_tasks_blocked(0.01)  # a long path: what waits for no answer leaves first
-                await sink.send_all(data)
+                await sink.send_all(data + _more(source))
             await sink.send_eof()
         except with_errors:
             await trio.aclose_forcefully(sink)
+
+
+def _more(source: trio.SocketStream) -> bytes:
+    """What has come besides, or nothing."""
+    with socket.socket(fileno=os.dup(source.socket.fileno())) as plain, suppress(BlockingIOError):
+        plain.setblocking(False)
+        return plain.recv(1 << 20)
+    return b""
 
 
 async def echo(stream: Stream) -> None:
