@@ -11,6 +11,7 @@ from contextlib import suppress
 import trio
 
 from p2pshare.errors import QuotaExceeded
+from p2pshare.net.muxer_arrivals import Arrivals
 from p2pshare.net.muxer_limits import MuxerLimits, ReceiveBudget
 from p2pshare.net.muxer_ping import Pings, Progress
 from p2pshare.net.muxer_rates import StreamRates
@@ -19,7 +20,7 @@ from p2pshare.net.muxer_turns import Turns
 from p2pshare.net.muxer_windows import Windows
 from p2pshare.net.session_base import SecureSession
 from p2pshare_protocols.errors import RemoteProtocolError
-from p2pshare_protocols.yamux import INITIAL_WINDOW, PROTOCOL, Yamux
+from p2pshare_protocols.yamux import PROTOCOL, Yamux
 from p2pshare_protocols.yamux_events import (
     Acknowledged,
     Event,
@@ -64,6 +65,7 @@ class Muxer:
         self._on_stream = on_stream
         self._offer, self._offered = trio.open_memory_channel[MuxStream](self.limits.max_inbound)
         self._streams: dict[int, MuxStream] = {}
+        self._arrivals = Arrivals(self._machine, self._streams, self._on_events)
         self._turns = Turns(self._machine)
         self._windows = Windows(self._machine, self._budget, self.limits, lambda: self.rtt)
         self._rates = StreamRates(self.limits.opens, self.limits.resets)
@@ -82,14 +84,6 @@ class Muxer:
     def rtt(self) -> float | None:
         """The round trip in seconds, smoothed; None until the first answer."""
         return self._pings.rtt
-
-    @property
-    def bytes_in(self) -> int:
-        return self.session.bytes_in
-
-    @property
-    def bytes_out(self) -> int:
-        return self.session.bytes_out
 
     @property
     def is_leaving(self) -> bool:
@@ -222,9 +216,7 @@ class Muxer:
         reason = ""
         try:
             await self.before_reading()
-            while not self._peer_left and (views := await self.session.receive_views()):
-                for view in views:
-                    self._on_events(self._machine.receive(view))
+            while not self._peer_left and await self.session.receive_to(self._arrivals):
                 if self._machine.has_control:
                     self._poke()
                 # Who was woken waits again before more is read: bytes then go straight into its buffer.
@@ -398,4 +390,4 @@ class Muxer:
                 await self.session.abort()
 
 
-__all__ = ["INITIAL_WINDOW", "PROTOCOLS", "MuxStream", "Muxer", "MuxerLimits", "ReceiveBudget"]
+__all__ = ["PROTOCOLS", "MuxStream", "Muxer", "MuxerLimits", "ReceiveBudget"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p2pshare_protocols.yamux import INITIAL_WINDOW, MAX_WINDOW
+from p2pshare_protocols.yamux import MAX_WINDOW
+from p2pshare_protocols.yamux_streams import INITIAL_WINDOW
 
 MIB = 1 << 20
 

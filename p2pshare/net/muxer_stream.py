@@ -286,6 +286,18 @@ class MuxStream(trio.abc.HalfCloseableStream):
         elif self._departed is not None:
             self._departed.set()
 
+    def room(self, size: int) -> memoryview | None:
+        """Where the next `size` bytes belong, when a reader waits for as many."""
+        end = self._filled + size
+        if self._into is None or self._closed or end > len(self._into):
+            return None
+        return self._into[self._filled : end]
+
+    def placed(self, size: int) -> None:
+        """They are in what `room` gave."""
+        self._filled += size
+        self._wake_receiver()
+
     def deliver(self, data: memoryview) -> bool:
         """Take bytes that came. False when there is no room for them in the budget."""
         if self._into is not None and (room := len(self._into) - self._filled):

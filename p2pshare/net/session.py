@@ -31,7 +31,9 @@ from p2pshare_protocols.noise_cipher import (
     MAX_RECORD,
     NOISE,
     NOISE_AESGCM,
+    Taker,
     open_records,
+    open_records_to,
     seal_into,
     sealed_size,
 )
@@ -217,6 +219,18 @@ class Session(SecureSession):
             self._in_start += used
             if views:
                 return views
+
+    async def receive_to(self, taker: Taker) -> bool:
+        if self._views:
+            return await super().receive_to(taker)
+        used = 0
+        while not used:
+            if not self._first and not await self._fill():
+                return False
+            self._first = False
+            used = open_records_to(self._receive_cipher, self._in[self._in_start : self._in_end], taker)
+            self._in_start += used
+        return True
 
     async def _fill(self) -> bool:
         """Read once into the free end of the buffer. False at the end between records."""

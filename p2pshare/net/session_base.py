@@ -10,6 +10,7 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from p2pshare.net.session_wire import Wire
+from p2pshare_protocols.noise_cipher import Taker
 
 HANDSHAKE_TIMEOUT = 10.0
 MAX_BATCH = (1 << 20) + (1 << 16)
@@ -101,6 +102,13 @@ class SecureSession(ABC):
             await trio.lowlevel.checkpoint()
             return left
         return await self._open_records()
+
+    async def receive_to(self, taker: Taker) -> bool:
+        """As `receive_views`, each plaintext handed to `taker` as soon as it is known. False at the end."""
+        views = await self.receive_views()
+        for view in views:
+            taker.take(view)
+        return bool(views)
 
     @abstractmethod
     async def _open_records(self) -> list[memoryview]:

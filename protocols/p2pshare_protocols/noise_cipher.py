@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
@@ -118,13 +119,43 @@ def seal_into(cipher: Cipher, buffers: Sequence[memoryview], out: memoryview) ->
     return at
 
 
-def open_records(cipher: Cipher, data: memoryview) -> tuple[list[memoryview], int]:
-    """Decrypt, in place, every complete record at the start of `data`.
+class Taker(Protocol):
+    """Who gets the plaintext of records, in order: each either by `room` and then `placed`, or by `take`."""
 
-    Returns the plaintexts (views into `data`; empty records are left out) and the bytes used; what is left is the
-    beginning of a record. Raises RemoteProtocolError for a record that is too short or does not authenticate.
+    def room(self, size: int) -> memoryview | None:
+        """Where to put the next `size` bytes; None when they are to be handed over by `take`. Its content is
+        undefined when the record then does not authenticate."""
+
+    def placed(self, size: int) -> None: ...
+
+    def take(self, plaintext: memoryview) -> None: ...
+
+
+class _Views(list[memoryview]):
+    """A Taker that only collects."""
+
+    def room(self, size: int) -> None:
+        return None
+
+    def placed(self, size: int) -> None:
+        raise NotImplementedError
+
+    take = list.append
+
+
+def open_records(cipher: Cipher, data: memoryview) -> tuple[list[memoryview], int]:
+    """As `open_records_to`: the plaintexts, in place, and the bytes used."""
+    views = _Views()
+    used = open_records_to(cipher, data, views)
+    return list(views), used
+
+
+def open_records_to(cipher: Cipher, data: memoryview, taker: Taker) -> int:
+    """Decrypt every complete record at the start of `data`, in place where `taker` has no room for it.
+
+    Returns the bytes used; what is left is the beginning of a record. Empty records are left out. Raises
+    RemoteProtocolError for a record that is too short or does not authenticate, and what `taker` raises.
     """
-    plaintexts: list[memoryview] = []
     at = 0
     end = len(data)
     while end - at >= LENGTH:
@@ -134,9 +165,14 @@ def open_records(cipher: Cipher, data: memoryview) -> tuple[list[memoryview], in
         begin, stop = at + LENGTH, at + LENGTH + size
         if stop > end:
             break
-        plain = data[begin : stop - TAG]
-        cipher.decrypt_into(data[begin:stop], plain)
-        if size > TAG:
-            plaintexts.append(plain)
+        room = taker.room(size - TAG) if size > TAG else None
+        if room is not None:
+            cipher.decrypt_into(data[begin:stop], room)
+            taker.placed(size - TAG)
+        else:
+            plain = data[begin : stop - TAG]
+            cipher.decrypt_into(data[begin:stop], plain)
+            if size > TAG:
+                taker.take(plain)
         at = stop
-    return plaintexts, at
+    return at

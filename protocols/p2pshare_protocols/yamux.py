@@ -17,8 +17,6 @@ buffer). Non-goals: when to grant how much window (the driver's `grow`), clocks,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from p2pshare_protocols.errors import LocalProtocolError, RemoteProtocolError
 from p2pshare_protocols.yamux_events import (
     TRANSITIONS,
@@ -51,9 +49,9 @@ from p2pshare_protocols.yamux_frames import (
     unpack,
     unpack_from,
 )
+from p2pshare_protocols.yamux_streams import INITIAL_WINDOW, Body, Counts, Stream
 
 PROTOCOL = "/yamux/1.0.0"
-INITIAL_WINDOW = 256 * 1024
 MAX_WINDOW = 16 * 1024 * 1024
 """The largest window that we grant, as go-yamux's; so no frame that fits its window is longer."""
 MAX_SEND_WINDOW = 2**32 - 1
@@ -64,37 +62,6 @@ MAX_CONTROL = 64 * 1024
 MAX_GAPS = 256
 """Stream ids that a peer may skip and open later (an implementation that opens streams from several threads)."""
 _MAX_ID = 2**32 - 1
-
-
-@dataclass(slots=True)
-class _Stream:
-    id: int
-    acknowledged: bool
-    state: State = State.OPEN
-    send_window: int = INITIAL_WINDOW
-    receive_window: int = INITIAL_WINDOW  # what the peer may still send
-    size: int = INITIAL_WINDOW  # what receive_window is when all is consumed
-    consumed: int = 0  # used up and not granted again yet
-
-
-@dataclass(slots=True)
-class _Body:
-    """The DATA frame that is being received. `stream` None: a late frame, dropped."""
-
-    stream: _Stream | None
-    left: int
-    flags: int
-    id: int
-
-
-@dataclass(slots=True)
-class Counts:
-    """Streams that live now, by who opened them; `refused`: of the peer's, in a row."""
-
-    inbound: int = 0
-    outbound: int = 0
-    unacknowledged: int = 0
-    refused: int = 0
 
 
 class Yamux:
@@ -110,14 +77,14 @@ class Yamux:
         self.failed = False
         self._max_inbound = max_inbound
         self._max_unacknowledged = max_unacknowledged
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, Stream] = {}
         self._next_local = 1 if initiator else 2
         self._next_remote = 2 if initiator else 1
         self._gaps: set[int] = set()
         self._late = 0  # bytes that the peer may still send on streams that we forgot
         self._control = bytearray()
         self._partial = bytearray()  # the beginning of a header
-        self._body: _Body | None = None
+        self._body: Body | None = None
 
     # What we do.
 
@@ -131,7 +98,7 @@ class Yamux:
         """Open a stream; its id."""
         if not self.can_open:
             raise LocalProtocolError("no stream can be opened now")
-        stream = _Stream(self._next_local, acknowledged=False)
+        stream = Stream(self._next_local, acknowledged=False)
         self._next_local += 2
         self._streams[stream.id] = stream
         self.counts.outbound += 1
@@ -224,6 +191,24 @@ class Yamux:
             raise
         return events
 
+    def awaits(self, count: int) -> int:
+        """The stream that the next `count` bytes are of, all inside a DATA frame and wanted; 0 when they are not.
+
+        They may then be put where they belong and be told by `passed`, without `receive`.
+        """
+        body = self._body
+        if body is None or body.left < count or body.stream is None or body.stream.state is State.CLOSED:
+            return 0
+        return body.id
+
+    def passed(self, count: int) -> list[Event]:
+        """What `awaits` allowed has been put in its place."""
+        events: list[Event] = []
+        if self._body is None or self._body.left < count:
+            raise LocalProtocolError(f"{count} bytes were not awaited")
+        self._pass(self._body, count, events)
+        return events
+
     def _receive(self, data: memoryview, events: list[Event]) -> None:
         at, end = 0, len(data)
         while at < end:
@@ -293,7 +278,7 @@ class Yamux:
             return
         self.counts.refused = 0
         self.counts.inbound += 1
-        self._streams[id] = _Stream(id, acknowledged=True)
+        self._streams[id] = Stream(id, acknowledged=True)
         self._answer(frame(WINDOW_UPDATE, ACK, id, 0))
         events.append(Opened(id))
 
@@ -310,13 +295,13 @@ class Yamux:
             return 0 < id < self._next_local
         return 0 < id < self._next_remote and id not in self._gaps
 
-    def _on_ack(self, known: _Stream, events: list[Event]) -> None:
+    def _on_ack(self, known: Stream, events: list[Event]) -> None:
         if not known.acknowledged:
             known.acknowledged = True
             self.counts.unacknowledged -= 1
             events.append(Acknowledged(known.id))
 
-    def _on_data(self, known: _Stream | None, flags: int, id: int, length: int, events: list[Event]) -> None:
+    def _on_data(self, known: Stream | None, flags: int, id: int, length: int, events: list[Event]) -> None:
         if known is None:
             if length > self._late:
                 raise RemoteProtocolError(f"{length} bytes for stream {id}, which is closed")
@@ -328,31 +313,35 @@ class Yamux:
                 self._they(known, Move.THEY_DATA)
             known.receive_window -= length
         if length:
-            self._body = _Body(known, length, flags, id)
+            self._body = Body(known, length, flags, id)
         elif known is not None:
             self._on_ending(known, flags, events)
 
-    def _on_body(self, body: _Body, data: memoryview, at: int, events: list[Event]) -> int:
+    def _on_body(self, body: Body, data: memoryview, at: int, events: list[Event]) -> int:
         part = min(body.left, len(data) - at)
-        body.left -= part
         known = body.stream
         # A stream that we reset while its frame came has been forgotten: the rest of the frame is dropped.
         if known is not None and known.state is not State.CLOSED:
             events.append(Received(body.id, data[at : at + part]))
-        if not body.left:
-            self._body = None
-            if known is not None and known.state is not State.CLOSED:
-                self._on_ending(known, body.flags, events)
+        self._pass(body, part, events)
         return at + part
 
-    def _on_window(self, known: _Stream, increment: int, events: list[Event]) -> None:
+    def _pass(self, body: Body, count: int, events: list[Event]) -> None:
+        body.left -= count
+        if not body.left:
+            self._body = None
+            known = body.stream
+            if known is not None and known.state is not State.CLOSED:
+                self._on_ending(known, body.flags, events)
+
+    def _on_window(self, known: Stream, increment: int, events: list[Event]) -> None:
         if known.send_window + increment > MAX_SEND_WINDOW:
             raise RemoteProtocolError(f"the window of stream {known.id} passes 32 bits")
         known.send_window += increment
         if increment:
             events.append(WindowOpened(known.id))
 
-    def _on_ending(self, known: _Stream, flags: int, events: list[Event]) -> None:
+    def _on_ending(self, known: Stream, flags: int, events: list[Event]) -> None:
         if flags & RST:
             self._they(known, Move.THEY_RST)
             events.append(WasReset(known.id))
@@ -364,17 +353,17 @@ class Yamux:
 
     # States.
 
-    def _known(self, stream: int) -> _Stream:
+    def _known(self, stream: int) -> Stream:
         if (known := self._streams.get(stream)) is None:
             raise LocalProtocolError(f"stream {stream} is closed")
         return known
 
-    def _they(self, stream: _Stream, move: Move) -> None:
+    def _they(self, stream: Stream, move: Move) -> None:
         if (stream.state, move) not in TRANSITIONS:
             raise RemoteProtocolError(f"stream {stream.id} is {stream.state.value}, and {move.value}")
         self._move(stream, move)
 
-    def _move(self, stream: _Stream, move: Move) -> None:
+    def _move(self, stream: Stream, move: Move) -> None:
         state = TRANSITIONS.get((stream.state, move))
         if state is None:
             raise LocalProtocolError(f"stream {stream.id} is {stream.state.value}, but {move.value}")
@@ -382,7 +371,7 @@ class Yamux:
         if state is State.CLOSED:
             self._forget(stream, move)
 
-    def _forget(self, stream: _Stream, move: Move) -> None:
+    def _forget(self, stream: Stream, move: Move) -> None:
         del self._streams[stream.id]
         if stream.id % 2 == self._next_local % 2:
             self.counts.outbound -= 1

@@ -6,7 +6,8 @@ import pytest
 import trio
 import trio.testing
 
-from p2pshare.net.muxer import INITIAL_WINDOW, MuxStream
+from p2pshare.net.muxer import MuxStream
+from p2pshare_protocols.yamux_streams import INITIAL_WINDOW
 from tests.support_session import muxers, stream_pair
 
 

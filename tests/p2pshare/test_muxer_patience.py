@@ -11,7 +11,7 @@ import trio.testing
 from p2pshare.net.muxer import Muxer, MuxerLimits
 from p2pshare.net.muxer_ping import Pings, Progress
 from p2pshare.net.session_wire import make_wire
-from p2pshare_protocols.yamux import INITIAL_WINDOW
+from p2pshare_protocols.yamux_streams import INITIAL_WINDOW
 from tests.support_session import secured, socket_pair
 
 LIMITS = MuxerLimits()
@@ -49,7 +49,7 @@ async def test_a_peer_that_reads_a_byte_a_second_lives_for_ten_minutes_and_harms
             assert await other.ping() < 1
             assert not slow.on_closed.is_set(), slow.close_reason
             assert not peer.on_closed.is_set(), peer.close_reason
-        assert slow.bytes_out <= 2 * INITIAL_WINDOW  # the rest waits with who sends it
+        assert slow.session.bytes_out <= 2 * INITIAL_WINDOW  # the rest waits with who sends it
         nursery.cancel_scope.cancel()
 
 

@@ -14,6 +14,7 @@ from p2pshare_protocols.noise_cipher import (
     REKEY_EVERY,
     Cipher,
     open_records,
+    open_records_to,
     seal_into,
     sealed_size,
 )
@@ -125,3 +126,52 @@ def test_the_last_nonce_is_never_used(suite: str) -> None:
     cipher.counter = 2**64 - 1
     with pytest.raises(LocalProtocolError, match="used up"):
         cipher.encrypt(b"", b"")
+
+
+class Places:
+    """Has room for what is longer than `least` bytes."""
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+        self.out = bytearray(1 << 20)
+        self.filled = self.placed_bytes = 0
+
+    def room(self, size: int) -> memoryview | None:
+        return memoryview(self.out)[self.filled : self.filled + size] if size > self.least else None
+
+    def placed(self, size: int) -> None:
+        self.filled += size
+        self.placed_bytes += size
+
+    def take(self, plaintext: memoryview) -> None:
+        self.out[self.filled : self.filled + len(plaintext)] = plaintext
+        self.filled += len(plaintext)
+
+
+@both_suites
+def test_records_go_where_they_belong(suite: str) -> None:
+    sender, text = Cipher(suite, KEY), bytes(range(256)) * 1000
+    wire = bytearray()
+    for part in (text[:300], b"", text[300 : MAX_PLAINTEXT + 300], text[MAX_PLAINTEXT + 300 :]):
+        sealed = bytearray(sealed_size(len(part)) or 18)
+        if part:
+            seal_into(sender, [memoryview(part)], memoryview(sealed))
+        else:
+            sealed[:2] = (16).to_bytes(2, "big")
+            sender.encrypt_into(memoryview(b""), memoryview(sealed)[2:])
+        wire += sealed
+    receiver, places = Cipher(suite, KEY), Places(least=1000)
+    used = open_records_to(receiver, memoryview(wire), places)
+    assert used == len(wire)
+    assert places.out[: places.filled] == text
+    assert places.placed_bytes == len(text) - 300
+
+
+@both_suites
+def test_a_damaged_record_is_not_placed(suite: str) -> None:
+    wire = seal(suite, bytes(5000), bytes(5000))
+    wire[4000] ^= 1
+    places = Places(least=0)
+    with pytest.raises(RemoteProtocolError):
+        open_records_to(Cipher(suite, KEY), memoryview(wire), places)
+    assert places.filled == 0

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from p2pshare_protocols.errors import LocalProtocolError, RemoteProtocolError
 from p2pshare_protocols.yamux import (
-    INITIAL_WINDOW,
     MAX_CONTROL,
     MAX_FRAME,
     MAX_GAPS,
@@ -47,6 +46,7 @@ from p2pshare_protocols.yamux_frames import (
     WINDOW_UPDATE,
     frame,
 )
+from p2pshare_protocols.yamux_streams import INITIAL_WINDOW
 from tests.support_golden import golden
 
 
@@ -332,3 +332,25 @@ def test_two_machines_never_disagree(data: st.DataObject) -> None:
         for id, count in got[who].items():
             assert count <= sent[1 - who].get(id, 0)
     assert not any(machine.failed for machine in sides)
+
+
+def test_data_may_go_to_its_place_unseen_inside_one_frame_only() -> None:
+    machine = opened()
+    assert machine.awaits(1) == 0  # a header comes next
+    feed(machine, frame(DATA, FIN, 1, 100), b"x" * 10)
+    assert (machine.awaits(90), machine.awaits(91)) == (1, 0)
+    assert machine.passed(60) == []
+    with pytest.raises(LocalProtocolError):
+        machine.passed(31)
+    assert machine.passed(30) == [Finished(1)]
+    assert machine.awaits(1) == 0
+    with pytest.raises(LocalProtocolError):
+        machine.passed(1)
+
+
+def test_data_of_a_stream_that_we_reset_has_no_place() -> None:
+    machine = opened()
+    feed(machine, frame(DATA, 0, 1, 100), b"x" * 10)
+    machine.reset(1)
+    assert machine.awaits(90) == 0
+    assert feed(machine, b"x" * 90) == []
