@@ -13,6 +13,8 @@ from typing import Literal
 
 import trio
 
+from p2pshare.errors import Unreachable
+
 
 class Stream(trio.abc.HalfCloseableStream):
     """One multiplexed, secured stream to a peer.
@@ -35,6 +37,14 @@ class Stream(trio.abc.HalfCloseableStream):
         data = await self.receive_some(len(target))
         target[: len(data)] = data
         return len(data)
+
+    @property
+    def connection_received(self) -> int:
+        """Bytes that came on the connection under it, of all its streams."""
+        return 0
+
+    def abandon_connection(self) -> None:
+        """Ends the connection under it, and all its streams, without a word to the peer: it has gone silent."""
 
     @abstractmethod
     async def receive_exactly(self, count: int) -> bytes:
@@ -89,6 +99,14 @@ class Network(ABC):
 
         Raises Unreachable, TimedOut, or RemoteError(kind="failed") when it speaks none of them.
         """
+
+    async def open_stream_beside(self, peer_id: str, protocols: Sequence[str], *, timeout: float = 10.0) -> Stream:
+        """The same on a connection of its own, made beside those to the peer and closed with the stream.
+
+        While nothing answers at all, a new attempt is begun every half second: a link that comes back is found at
+        once, where TCP's timers on the old connections have backed off to many seconds. Raises as `open_stream`.
+        """
+        raise Unreachable(f"no second connection to {peer_id} can be made")
 
     @abstractmethod
     async def connect(self, address: str, *, timeout: float = 10.0) -> str:

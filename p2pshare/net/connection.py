@@ -50,6 +50,7 @@ class Connection:
         self.protocols: frozenset[str] = frozenset()
         self.listen_addresses: tuple[str, ...] = ()
         self.closed = False
+        self.when_idle: Callable[[], None] = lambda: None  # called when the last stream that we opened was closed
         self.inbound = 0
         self.outbound = 0
         self._upgraded = upgraded
@@ -182,6 +183,13 @@ class Connection:
     def release_outbound(self) -> None:
         self.outbound -= 1
         self.idle_since = trio.current_time()
+        if not self.outbound:
+            self.when_idle()
+
+    def abandon(self) -> None:
+        """Ends run(), without waiting for the peer to take a goodbye."""
+        self.closed = True
+        self._scope.cancel()
 
     async def agreed(self) -> None:
         """Waits until the peer has agreed to all layers, the last of which is spoken before. Raises RemoteError."""
@@ -237,11 +245,19 @@ class _Outbound(NetStream):
     def __init__(self, muxed: MuxedStream, connection: Connection, protocol: str) -> None:
         super().__init__(muxed, connection.peer_id, protocol)
         self._connection: Connection | None = connection
+        self._on = connection
 
     def _release(self) -> None:
         if self._connection is not None:
             self._connection.release_outbound()
             self._connection = None
+
+    @property
+    def connection_received(self) -> int:
+        return self._on.traffic()[0]
+
+    def abandon_connection(self) -> None:
+        self._on.abandon()
 
     async def aclose(self) -> None:
         self._release()

@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 STAGGER = 0.15  # seconds between starts, when none failed before; RFC 8305 recommends 0.1 to 2
 ATTEMPT_SECONDS = 10.0
 MAX_DIALS = 64  # peers dialled at once
+_Try = Callable[[str, str], Awaitable[Upgraded]]
 _FAMILIES = {"ip4": socket.AF_INET, "dns4": socket.AF_INET, "ip6": socket.AF_INET6, "dns6": socket.AF_INET6}
 
 
@@ -42,16 +43,18 @@ class _Attempt:
 
 class Dialer:
     """Dials peers. `attempt` dials one address and secures the connection, or raises RemoteError; `take` receives every
-    won connection; `nursery` runs the dials, so a caller who leaves ends none.
+    won connection; `nursery` runs the dials, so a caller who leaves ends none. `attempt_beside` is for `beside`.
     """
 
     def __init__(
         self,
-        attempt: Callable[[str, str], Awaitable[Upgraded]],
+        attempt: _Try,
         take: Callable[[Dialled], Awaitable[None]],
         nursery: trio.Nursery,
+        attempt_beside: _Try | None = None,
     ) -> None:
         self._attempt = attempt
+        self._attempt_beside = attempt if attempt_beside is None else attempt_beside
         self._take = take
         self._nursery = nursery
         self._backoff = Backoff()
@@ -86,7 +89,7 @@ class Dialer:
     async def _run(self, attempt: _Attempt, peer_id: str, addresses: Sequence[str]) -> None:
         try:
             async with self._room:
-                await self._take(await self._race(peer_id, addresses))
+                await self._take(await self._race(peer_id, addresses, self._attempt))
         except RemoteError as error:
             attempt.error = error
         except Exception as error:  # noqa: BLE001 - a stranger's bytes must not end the process
@@ -95,10 +98,10 @@ class Dialer:
             del self._attempts[peer_id]
             attempt.done.set()
 
-    async def _attempted(self, peer_id: str, address: str) -> Upgraded:
+    async def _attempted(self, attempt: _Try, peer_id: str, address: str) -> Upgraded:
         """`attempt`, of which nothing comes out but a RemoteError."""
         try:
-            return await self._attempt(peer_id, address)
+            return await attempt(peer_id, address)
         except RemoteError:
             raise
         except Exception as error:
@@ -108,11 +111,21 @@ class Dialer:
         self._complaints.about(what, error)
         return RemoteError(what, kind="failed")
 
-    async def _race(self, peer_id: str, addresses: Sequence[str]) -> Dialled:
+    async def beside(self, peer_id: str, addresses: Sequence[str]) -> Dialled:
+        """Another connection to a peer that is connected already; not given to `take`. Raises RemoteError.
+
+        Neither shared with other calls nor held up by pauses after failures.
+        """
+        if not addresses:
+            raise Unreachable(f"{peer_id} cannot be dialled: no address of it is known")
+        async with self._room:
+            return await self._race(peer_id, addresses, self._attempt_beside)
+
+    async def _race(self, peer_id: str, addresses: Sequence[str], attempt: _Try) -> Dialled:
         winners: list[Dialled] = []
         failures: list[RemoteError] = []
         try:
-            await self._stagger(peer_id, addresses, winners, failures)
+            await self._stagger(peer_id, addresses, attempt, winners, failures)
         except BaseException:
             for winner in winners:
                 await winner.upgraded.secure.abort()
@@ -124,13 +137,18 @@ class Dialer:
         return winners[0]
 
     async def _stagger(
-        self, peer_id: str, addresses: Sequence[str], winners: list[Dialled], failures: list[RemoteError]
+        self,
+        peer_id: str,
+        addresses: Sequence[str],
+        attempt: _Try,
+        winners: list[Dialled],
+        failures: list[RemoteError],
     ) -> None:
         async with trio.open_nursery() as nursery:
 
             async def one(address: str, failed: trio.Event) -> None:
                 try:
-                    upgraded = await self._attempted(peer_id, address)
+                    upgraded = await self._attempted(attempt, peer_id, address)
                 except RemoteError as error:
                     self._backoff.failed(address, trio.current_time())
                     failures.append(error)
@@ -147,16 +165,17 @@ class Dialer:
                     await failed.wait()
 
 
-async def dial_tcp(upgrader: Upgrader, peer_id: str, address: str) -> Upgraded:
+async def dial_tcp(upgrader: Upgrader, peer_id: str, address: str, *, persistently: bool = False) -> Upgraded:
     """A secured connection to the peer at one address, within ten seconds. Raises RemoteError, naming the address."""
     host, port = dial_target(address)
+    dial = tcp.dial_persistently if persistently else tcp.dial
     family = _FAMILIES.get(address.split("/")[1], 0)
     try:
         with trio.fail_after(ATTEMPT_SECONDS):
             if upgrader.goes_ahead(peer_id):
                 with suppress(RemoteError):  # it is not what it was: step by step, at once
-                    return await upgrader.outbound(await tcp.dial(host, port, family), peer_id)
-            return await upgrader.outbound(await tcp.dial(host, port, family), peer_id)
+                    return await upgrader.outbound(await dial(host, port, family), peer_id)
+            return await upgrader.outbound(await dial(host, port, family), peer_id)
     except RemoteError as error:
         raise RemoteError(f"{address}: {error.message}", kind=error.kind) from error
     except (OSError, trio.TooSlowError) as error:

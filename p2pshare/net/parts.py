@@ -51,7 +51,7 @@ class Limits:
     """
 
     connections: int = 256
-    per_peer: int = 4
+    per_peer: int = 8
     per_address: int = 32
     per_network: int = 64
     streams: int = 4096

@@ -77,7 +77,8 @@ class Switch(Network):
         self._complaints = Complaints(_log)
         self._room = StreamRoom(limits.streams)
         self._refused_descriptors = 0
-        self._dialer = Dialer(functools.partial(dial_tcp, upgrader), self._dialled, nursery)
+        attempt = functools.partial(dial_tcp, upgrader)
+        self._dialer = Dialer(attempt, self._dialled, nursery, functools.partial(attempt, persistently=True))
 
     # Connections in
 
@@ -137,7 +138,7 @@ class Switch(Network):
     async def _dialled(self, dialled: Dialled) -> None:
         await self._enter(dialled.upgraded, dialled.address, "out")
 
-    async def _enter(self, upgraded: Upgraded, address: str, direction: Literal["in", "out"]) -> None:
+    async def _enter(self, upgraded: Upgraded, address: str, direction: Literal["in", "out"]) -> Connection:
         """Puts a connection into the table and serves it. Raises Unreachable when there is no room."""
         connection = Connection(
             upgraded,
@@ -158,6 +159,7 @@ class Switch(Network):
         opened = trio.Event()
         self._nursery.start_soon(self._serve, connection, opened.set)
         await opened.wait()
+        return connection
 
     def _let_go(self, idle: Connection) -> None:
         if self._table.remove(idle):
@@ -218,6 +220,27 @@ class Switch(Network):
                 return await connection.open_stream(protocols, assume=True)
         except trio.TooSlowError:
             raise TimedOut(f"{peer_id} did not answer in {timeout:g} s") from None
+
+    async def open_stream_beside(self, peer_id: str, protocols: Sequence[str], *, timeout: float = 10.0) -> Stream:
+        if peer_id == self.peer_id:
+            raise Unreachable("a node opens no streams to itself")
+        try:
+            with trio.fail_after(timeout):
+                dialled = await self._beside(peer_id)
+                connection = await self._enter(dialled.upgraded, dialled.address, "out")
+                connection.when_idle = functools.partial(self._beside_ended, connection)
+                return await connection.open_stream(protocols, assume=True)
+        except trio.TooSlowError:
+            raise TimedOut(f"{peer_id} did not answer in {timeout:g} s") from None
+
+    async def _beside(self, peer_id: str) -> Dialled:
+        """Where it is connected now, else where it is known to be."""
+        here = [c.address for c in self._table.of(peer_id) if c.direction == "out"]
+        return await self._dialer.beside(peer_id, list(dict.fromkeys(here)) or self.addresses_of(peer_id))
+
+    def _beside_ended(self, connection: Connection) -> None:
+        if self._table.best(connection.peer_id) is not connection and not connection.busy and not connection.closed:
+            self._let_go(connection)
 
     async def _dial(self, peer_id: str, addresses: Sequence[str] = (), *, impatient: bool = False) -> Connection:
         candidates = list(addresses) or self.addresses_of(peer_id)
@@ -295,6 +318,10 @@ class Switch(Network):
         self._upgrader.identified(connection.peer_id, connection.security, ours=ours)
         self._events.publish(PeerEvent("identified", connection.peer_id))
 
+    def kind_of(self, peer_id: str) -> Kind | None:
+        """What the peer is known to speak."""
+        return self._upgrader.known.of(peer_id)
+
     def totals(self) -> tuple[int, int]:
         """Bytes (in, out) of all connections, those that ended too."""
         live = [connection.traffic() for connection in self._table]
@@ -317,10 +344,6 @@ class Switch(Network):
                 "descriptors": self._refused_descriptors,
                 "streams": self._room.refused,
             },
-
-    def kind_of(self, peer_id: str) -> Kind | None:
-        """What the peer is known to speak."""
-        return self._upgrader.known.of(peer_id)
             "trimmed": self._table.trimmed,
             "protected": self._table.protected,
             "handshakes": {"cpu_seconds": round(self._share.cpu, 3), "waiting": self._share.waiting},

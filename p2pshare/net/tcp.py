@@ -28,6 +28,7 @@ _SEND_BUFFER = 8 << 20  # bytes; the kernel doubles it, and cuts it to twice net
 TO_OTHERS, ON_LOOPBACK = "bbr", "cubic"
 _PAUSE = 0.2  # seconds to wait when it is our side that cannot: no descriptors, no memory
 _COMPLAIN_EVERY = 60.0  # seconds
+_SYN_AGAIN = 0.5  # seconds
 _AT_ONCE = 64  # connections accepted in one go
 
 
@@ -200,6 +201,40 @@ async def dial(host: str, port: int, family: int = 0) -> trio.SocketStream:
             sock.close()
             raise
     raise failure or OSError(errno.EADDRNOTAVAIL, "the name has no address")
+
+
+async def dial_persistently(host: str, port: int, family: int = 0) -> trio.SocketStream:
+    """The same where packets may be lost: another attempt is begun every half second beside those that wait.
+
+    A single one would repeat its SYN after 1, 3, 7 and 15 s (RFC 6298), and find a link that came back only then.
+    Raises OSError when the port is closed; other failures are tried again. The caller bounds the time.
+    """
+    won: list[trio.SocketStream] = []
+    refused: list[OSError] = []
+
+    async def one(nursery: trio.Nursery) -> None:
+        try:
+            won.append(await dial(host, port, family))
+        except ConnectionRefusedError as error:
+            refused.append(error)
+        except OSError:
+            return
+        nursery.cancel_scope.cancel()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            while True:
+                nursery.start_soon(one, nursery)
+                await trio.sleep(_SYN_AGAIN)
+    except BaseException:
+        for stream in won:
+            stream.socket.close()
+        raise
+    for late in won[1:]:
+        late.socket.close()
+    if won:
+        return won[0]
+    raise refused[0]
 
 
 def bound_to(sock: trio.socket.SocketType) -> tuple[IP, int]:

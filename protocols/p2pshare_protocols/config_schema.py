@@ -134,6 +134,12 @@ def _is_protocol(entry: str) -> None:
         raise ValueError(f"{entry!r:.80} in it is not a protocol name")
 
 
+_IPFS_BOOTSTRAP = (  # the names that Kubo and js-libp2p begin with
+    "QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN",
+    "QmQCU2EcMqAqQPR2i9bChDtGNJchTbq5TbXJJ16u19uLTa",
+    "QmbLHAnMoJPWSCR5Zhtx6BHJX9KiKNN6tpvbUcqanj75Nb",
+    "QmcZf59bWwK5XFi76CZX8cbJ4BhTzzA3gU1ZjYZcYW3dwt",
+)
 _SIZES = 'a number of bytes, or a text such as "80MB" or "1GiB"; 0 is no limit'
 
 KEYS: dict[str, Key] = {
@@ -156,9 +162,16 @@ KEYS: dict[str, Key] = {
         Key(
             "network.rendezvous",
             ("lan", "ipfs"),
-            'Where to meet other nodes: on the LAN by mDNS; "ipfs", the public DHT, is accepted but not used yet.',
+            'Where to meet other nodes: "lan" is by mDNS, "ipfs" the public IPFS DHT.',
             'a list of "lan" and "ipfs"; [] is neither',
             _texts(_one_of("lan", "ipfs")),
+        ),
+        Key(
+            "network.ipfs_bootstrap",
+            tuple(f"/dnsaddr/bootstrap.libp2p.io/p2p/{peer}" for peer in _IPFS_BOOTSTRAP),
+            'Peers of the public IPFS DHT, asked when "ipfs" is in network.rendezvous; [] asks those met before only.',
+            'a list of multiaddrs that end in "/p2p/PEER_ID", such as "/dnsaddr/NAME/p2p/PEER_ID"',
+            _texts(_is_peer_address),
         ),
         Key(
             "network.allow_private_addresses",
@@ -227,7 +240,7 @@ KEYS: dict[str, Key] = {
         ),
         Key(
             "limits.connections_per_peer",
-            4,
+            8,
             "The most connections with one peer; a newer one takes the place of the longest idle one.",
             "a whole number from 1 to 64",
             _number(1, 64),
