@@ -223,7 +223,7 @@ async def dial_persistently(host: str, port: int, family: int = 0) -> trio.Socke
 
     try:
         async with trio.open_nursery() as nursery:
-            while True:
+            while not nursery.cancel_scope.cancel_called:
                 nursery.start_soon(one, nursery)
                 await trio.sleep(_SYN_AGAIN)
     except BaseException:

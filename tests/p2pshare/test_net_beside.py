@@ -1,4 +1,4 @@
-"""A second connection to a peer beside the first: made for one stream, gone with it, or left when the first is given up."""
+"""A second connection to a peer beside the first: gone with its stream, or left when the first is given up."""
 
 from __future__ import annotations
 
