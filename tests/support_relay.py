@@ -34,6 +34,12 @@ class Relay:
         if not self.turns or self.turns[-1] != who:
             self.turns.append(who)
 
+    async def listen(self, nursery: trio.Nursery) -> str:
+        """Its address, for as long as the nursery is open."""
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, self.serve, [listener])
+        return f"/ip4/127.0.0.1/tcp/{listener.socket.getsockname()[1]}"
+
     async def serve(self, stream: trio.SocketStream) -> None:
         self.connections += 1
         async with (
@@ -85,10 +91,7 @@ async def relayed(**options: Any) -> AsyncIterator[tuple[Network, Network, Relay
         for protocol in (ECHO, PLAIN):
             two.handle(protocol, echo)
         relay = Relay(int(two.addresses()[0].split("/")[4]))
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(trio.serve_listeners, relay.serve, [listener])
-        port = listener.socket.getsockname()[1]
-        one.add_addresses(two.peer_id, [f"/ip4/127.0.0.1/tcp/{port}"])
+        one.add_addresses(two.peer_id, [await relay.listen(nursery)])
         yield one, two, relay
         nursery.cancel_scope.cancel()
 

@@ -42,6 +42,9 @@ class Attendant:
         """Asks the peer of a new connection who it is."""
         try:
             with trio.fail_after(ANSWER_SECONDS):
+                # A peer that answers in many small packets has ten under way at first: the answers to what the
+                # connection was made for come before the answers to this.
+                await connection.agreed()
                 async with await connection.open_stream([identify.PROTOCOL]) as stream:
                     self._learn(connection, await identify.read(stream))
         except _FAILURE as error:

@@ -19,6 +19,7 @@ from p2pshare.net.api import Network
 from p2pshare.net.negotiate import Assumed
 from p2pshare.net.stream import NetStream
 from tests.support_net import identified, network
+from tests.support_relay import Relay, exchange, silence
 
 ECHO = "/test/stock-echo/1"
 
@@ -66,3 +67,19 @@ async def test_a_stock_host_that_no_longer_speaks_what_it_listed_fails_the_first
                 await stream.receive_some(10)
             assert caught.value.kind in ("failed", "unreachable")
         assert net.is_connected(peer_id)
+
+
+async def test_a_first_dial_to_a_stock_host_waits_for_four_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Session, Noise, the stream together with the muxer (it knows no early negotiation), request."""
+    async with with_stock() as (_, host, peer_id):
+        silence(monkeypatch)
+        async with network(2) as net, trio.open_nursery() as nursery:
+            relay = Relay(int(str(host.get_addrs()[0]).split("/")[4]))
+            net.add_addresses(peer_id, [await relay.listen(nursery)])
+            for waits in (4, 3):  # known, its session goes ahead
+                await exchange(relay, net, peer_id, ECHO)
+                since_the_first_word = relay.turns[relay.turns.index("dialler") :]  # its greeting comes unasked
+                assert since_the_first_word.count("node") == waits
+                await net.disconnect(peer_id)
+                relay.turns.clear()
+            nursery.cancel_scope.cancel()
