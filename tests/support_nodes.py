@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,6 +100,23 @@ class RealNode:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         words = [word for setting in (*self.settings, *settings) for word in ("--set", setting)]
         self.run("daemon", "start", *words)
+
+    def hears(self, topic: str, event: str, **wanted: Any) -> dict[str, Any]:
+        """Waits for the first event of a topic, since the node began, that is called so and says what is wanted."""
+        command = [*self._inside, sys.executable, "-m", "p2pshare_cli", "events", topic, "--since", "0", "--json"]
+        with subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE) as following:
+            watchdog = threading.Timer(LIMIT, following.kill)
+            watchdog.start()
+            try:
+                assert following.stdout is not None
+                for line in following.stdout:
+                    said: dict[str, Any] = json.loads(line)
+                    if said.get("event") == event and wanted.items() <= said.items():
+                        return said
+            finally:
+                watchdog.cancel()
+                following.kill()
+        raise Ended(f"no event {event!r} with {wanted} came\n{self.log_tail()}")
 
     def stop(self) -> None:
         self.run("daemon", "stop", check=False)

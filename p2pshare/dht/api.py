@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
+import trio
+
 from p2pshare_protocols.cid import CID
 
 
@@ -45,6 +47,10 @@ class DHT(ABC):
         known. Ourselves are left out.
         """
         return []
+
+    async def joined(self) -> None:
+        """Returns once a node of the DHT has answered us."""
+        await trio.sleep_forever()
 
     def size(self) -> float | None:
         """Nodes in our own network, as far as is known."""

@@ -196,6 +196,15 @@ class Engine(DHT):
             for contact in lookup.region()[:count]
         ]
 
+    async def joined(self) -> None:
+        async def one(kad: Kad) -> None:
+            await kad.entered.wait()
+            nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for kad in self._kads:
+                nursery.start_soon(one, kad)
+
     def size(self) -> float | None:
         return next((kad.size for kad in self._kads if kad.protocol == OURS), None)
 

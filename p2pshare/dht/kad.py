@@ -45,6 +45,7 @@ class Kad:
         self.table = RoutingTable(kad_keys.contact(net.peer_id), private_exempt=allow_private)
         self.lines = Lines(net, protocol, nursery, limit=limit)
         self.joined = trio.Event()  # set when a peer entered near us; replaced by the one who waits for it
+        self.entered = trio.Event()  # set when the first peer entered
         self._net = net
         self._addresses = addresses
         self._nursery = nursery
@@ -69,8 +70,10 @@ class Kad:
         fresh = peer_id not in self.table
         contact = kad_keys.contact(peer_id, self._net.addresses_of(peer_id))
         seen_at = self._addresses.seen_at(peer_id)
-        if self.table.answered(contact, trio.current_time(), seen_at=seen_at) and fresh and self._is_near(contact):
-            self.joined.set()
+        if self.table.answered(contact, trio.current_time(), seen_at=seen_at) and fresh:
+            self.entered.set()
+            if self._is_near(contact):
+                self.joined.set()
 
     def _is_near(self, contact: Contact) -> bool:
         """Whether it is one of the k nearest to ourselves that we know."""

@@ -18,6 +18,7 @@ from p2pshare.jobs import JobHandle, JobManager, as_dict, describe
 from p2pshare.net.api import Network
 from p2pshare.node import verifying, views
 from p2pshare.node.doctor import Doctor
+from p2pshare.node.meeting import Meeting
 from p2pshare.publish import Announce, Post, ShareOptions
 from p2pshare.store import Item, Job, Store
 from p2pshare_protocols.errors import RemoteProtocolError
@@ -46,7 +47,9 @@ class RunningNode:
         quota: int,
         wall_clock: Callable[[], float],
         index_changed: Callable[[], None] = lambda: None,
+        meeting: Meeting | None = None,
     ) -> None:
+        self._meeting = meeting
         self._index_changed = index_changed
         self._store = store
         self._network = network
@@ -61,7 +64,8 @@ class RunningNode:
     # -- the node itself --
 
     async def status(self) -> Answer:
-        return views.status_view(self._network, self._dht, self._store, str(self._store.directory))
+        meeting = None if self._meeting is None else self._meeting.status()
+        return views.status_view(self._network, self._dht, self._store, str(self._store.directory), meeting)
 
     async def id(self) -> Answer:
         return {"peer_id": self._network.peer_id, "addresses": self._network.addresses()}

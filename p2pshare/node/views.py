@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -84,7 +85,9 @@ def storage_view(store: Store) -> dict[str, Any]:
     }
 
 
-def status_view(net: Network, dht: DHT, store: Store, directory: str) -> dict[str, Any]:
+def status_view(
+    net: Network, dht: DHT, store: Store, directory: str, meeting: Mapping[str, object] | None
+) -> dict[str, Any]:
     network = net.status()
     disk = disk_view(store, directory)
     counts = store.jobs.counts()
@@ -97,7 +100,7 @@ def status_view(net: Network, dht: DHT, store: Store, directory: str) -> dict[st
         "jobs": {state: counts.get(state, 0) for state in JOB_STATES},
         "rates": network.get("rates", {"in": 0, "out": 0}),
         "disk": disk,
-        "dht": {**dht.status(), **_announcing(store)},
+        "dht": {**dht.status(), **_announcing(store), "meeting": meeting},
         "network": {key: value for key, value in network.items() if key not in ("rates", "reachable")},
         "problems": problems(net, disk, store),
     }

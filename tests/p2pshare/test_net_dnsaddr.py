@@ -114,7 +114,7 @@ async def test_a_bootstrap_peer_is_found_through_a_name_server() -> None:
         async with (
             dns_server({"_dnsaddr.example.org": record}) as resolver,
             network(1) as one,
-            trio.open_nursery() as n,
+            trio.open_nursery() as nursery,
         ):
 
             async def look_up(name: str) -> list[bytes]:

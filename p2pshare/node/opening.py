@@ -1,0 +1,183 @@
+"""Opening a node: its parts in their order, each from the configuration."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from pathlib import Path
+
+import trio
+
+from p2pshare import fetch, publish
+from p2pshare.config import Config
+from p2pshare.content import BlockReader
+from p2pshare.dht import DHT, open_dht
+from p2pshare.dht.engine import IPFS
+from p2pshare.exchange.server import ExchangeServer
+from p2pshare.fetch import FetchParts
+from p2pshare.identity import Identity
+from p2pshare.jobs import JobManager
+from p2pshare.net import limits_from, open_network
+from p2pshare.net.api import Network
+from p2pshare.node.announcing import Announcer
+from p2pshare.node.doctor import Doctor
+from p2pshare.node.indexing import Index, open_index
+from p2pshare.node.meeting import Meeting
+from p2pshare.node.running import RunningNode
+from p2pshare.node.upkeep import keep_up
+from p2pshare.store import Store, open_store
+from p2pshare_protocols.places import Places
+
+FETCHES_AT_ONCE = 4
+SHARES_AT_ONCE = 2
+
+Clock = Callable[[], float]
+
+
+@asynccontextmanager
+async def open_node(
+    config: Config, identity: Identity, places: Places, wall_clock: Clock
+) -> AsyncIterator[RunningNode]:
+    """The node of a home, from the catalogue up to the jobs; leaving it closes them in reverse order."""
+    rng = random.SystemRandom()
+    with open_store(Path(places.catalogue), wall_clock=wall_clock) as store:
+        announcer = Announcer(store, wall_clock)
+        async with (
+            _network(config, identity, store) as network,
+            _dht(config, network, store, announcer, wall_clock) as dht,
+            trio.open_nursery() as nursery,
+        ):
+            announcer.attach(dht, nursery)
+            meeting = _meeting(config, network=network, dht=dht, store=store, wall_clock=wall_clock, rng=rng)
+            with closing(BlockReader(store, wall_clock=wall_clock)) as reader:
+                parts = _fetch_parts(
+                    config,
+                    network=network,
+                    store=store,
+                    reader=reader,
+                    dht=dht,
+                    announcer=announcer,
+                    wall_clock=wall_clock,
+                    rng=rng,
+                )
+                doctor = Doctor(config=config, places=places, network=network, dht=dht, store=store)
+                async with (
+                    open_index(config, store, network, dht, places, wall_clock=wall_clock) as index,
+                    JobManager(store) as jobs,
+                ):
+                    node = RunningNode(
+                        store=store,
+                        network=network,
+                        dht=dht,
+                        reader=reader,
+                        jobs=jobs,
+                        tiers=index.tiers,
+                        doctor=doctor,
+                        wall_clock=wall_clock,
+                        quota=config.number("storage.quota"),
+                        index_changed=index.wake,
+                        meeting=meeting,
+                    )
+                    _register_jobs(jobs, node, parts, announcer, index)
+                    jobs.recover()
+                    nursery.start_soon(keep_up, store)
+                    if meeting is not None:
+                        nursery.start_soon(meeting.run)
+                    yield node
+            nursery.cancel_scope.cancel()
+
+
+def _network(config: Config, identity: Identity, store: Store) -> AbstractAsyncContextManager[Network]:
+    return open_network(
+        identity,
+        listen=config.texts("network.listen"),
+        bootstrap=config.texts("network.bootstrap"),
+        rendezvous_lan="lan" in config.texts("network.rendezvous"),
+        allow_private_addresses=config.flag("network.allow_private_addresses"),
+        limits=limits_from(config.values),
+        remembered=store.peers,
+    )
+
+
+def _dht(
+    config: Config, network: Network, store: Store, announcer: Announcer, wall_clock: Clock
+) -> AbstractAsyncContextManager[DHT]:
+    return open_dht(
+        network,
+        store,
+        networks=config.texts("dht.networks"),
+        mode=config.text("dht.mode"),  # type: ignore[arg-type]  # the schema allows these three only
+        allow_private=config.flag("network.allow_private_addresses"),
+        wall_clock=wall_clock,
+        announced=announcer.announced,
+        reannounced=announcer.reannounced,
+        rate=float(config.number("dht.announce_rate")),
+    )
+
+
+def _meeting(
+    config: Config, *, network: Network, dht: DHT, store: Store, wall_clock: Clock, rng: random.Random
+) -> Meeting | None:
+    """None where the public IPFS DHT is not to be used for it: then nothing is sent there."""
+    if "ipfs" not in config.texts("network.rendezvous"):
+        return None
+    open_public = functools.partial(
+        open_dht,
+        network,
+        store,
+        networks=(IPFS,),
+        mode="client",
+        allow_private=config.flag("network.allow_private_addresses"),
+        wall_clock=wall_clock,
+    )
+    return Meeting(
+        network,
+        open_public,
+        bootstrap=config.texts("network.ipfs_bootstrap"),
+        serves=lambda: dht.status()["mode"] == "server",
+        rng=rng,
+        note=functools.partial(store.events.append, "node"),
+    )
+
+
+def _fetch_parts(
+    config: Config,
+    *,
+    network: Network,
+    store: Store,
+    reader: BlockReader,
+    dht: DHT,
+    announcer: Announcer,
+    wall_clock: Clock,
+    rng: random.Random,
+) -> FetchParts:
+    """Serves what is here, and holds what a fetch needs."""
+    exchange = ExchangeServer(network, reader, store, upload_rate=config.number("limits.upload"))
+    return FetchParts(
+        network=network,
+        store=store,
+        reader=reader,
+        partials=exchange.partials,
+        dht=dht,
+        announce=announcer.soon,
+        random_start=functools.partial(rng.getrandbits, 32),
+        wall_clock=wall_clock,
+        download_rate=config.number("limits.download"),
+    )
+
+
+def _register_jobs(jobs: JobManager, node: RunningNode, parts: FetchParts, announcer: Announcer, index: Index) -> None:
+    jobs.register(
+        "share",
+        functools.partial(node.run_share, announcer.provide, announcer.later, index.post),
+        limit=SHARES_AT_ONCE,
+        discard=functools.partial(publish.discard, parts.store),
+    )
+    jobs.register(
+        "fetch",
+        lambda job: fetch.fetch(parts, job.params, job),
+        limit=FETCHES_AT_ONCE,
+        discard=lambda job: fetch.discard(parts.store.jobs.load_blob(job.id)),
+    )
