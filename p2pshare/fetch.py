@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 import trio
 
 from p2pshare.content.destination import check_target, target_of
-from p2pshare.content.publisher import Publisher
+from p2pshare.content.publisher import Publisher, drop_owner
 from p2pshare.content.verify import Damage, Verifier
 from p2pshare.dht.api import DHT
 from p2pshare.errors import DiskFull, P2PShareError, UsageError
@@ -213,6 +213,7 @@ async def _attempt(parts: FetchParts, wish: Wish, job: FetchJob) -> Fetched | No
         reader=parts.reader,
         partials=parts.partials,
         limit=parts.download,
+        owner=-job.id,
     )
     try:
         return await fetcher.run()
@@ -241,8 +242,10 @@ def _free(directory: str) -> int:
     return status.f_bavail * status.f_frsize
 
 
-async def discard(saved: bytes | None) -> None:
-    """Delete what a cancelled fetch has written; `saved` is its job's blob. Best effort."""
+async def discard(store: Store, job_id: int) -> None:
+    """Delete what a cancelled fetch has written and recorded. Best effort."""
+    drop_owner(store, -job_id)
+    saved = store.jobs.load_blob(job_id)
     if saved is not None:
         await trio.to_thread.run_sync(_remove, part_of(saved))
 
@@ -282,9 +285,10 @@ async def _add_to_catalogue(parts: FetchParts, fetched: Fetched, job: FetchJob) 
 
     A selection is no item: its root cannot be served whole.
     """
-    if not fetched.whole:
-        return None
     store, owner = parts.store, -job.id
+    if not fetched.whole:
+        drop_owner(store, owner)
+        return None
     chunks: dict[int, list[tuple[bytes, int, int]]] = {}
     for number, entry in enumerate(fetched.entries):
         if entry.kind == "file":

@@ -10,6 +10,7 @@ import mimetypes
 import os
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Protocol, TypeVar
 
@@ -19,7 +20,7 @@ from p2pshare.content import copies, dag
 from p2pshare.content.publisher import Publisher, drop_owner
 from p2pshare.content.walk import FoundDirectory, Scan, Scanner
 from p2pshare.dht.api import Receipt
-from p2pshare.errors import LocalError, P2PShareError, PermissionDenied, QuotaExceeded, UsageError
+from p2pshare.errors import LocalError, P2PShareError, PermissionDenied, UsageError
 from p2pshare.store import Item, ItemDraft, Job, Store
 from p2pshare_protocols import terms
 from p2pshare_protocols.builder import V1_2025, with_hash
@@ -86,17 +87,16 @@ async def share(
     job: ShareJob,
     announce: Announce | None,
     post: Post | None = None,
-    quota: int = 0,
     wall_clock: Callable[[], float] = time.time,
 ) -> dict[str, Any]:
     """Share every path of `options`; the "done" event of EXPERIENCE, with "words", "skipped" and "items" (one a path).
 
     `announce` tells the DHT, `post` places the item's words; without them, or when the options say no, nothing leaves
-    this machine. Their failing does not undo the share: the receipts then say 0. `quota`: bytes of all kept copies
-    together, 0 is no limit. Raises LocalError kinds; "partial" when some of several paths were shared and some not.
+    this machine. Their failing does not undo the share: the receipts then say 0. Raises LocalError kinds,
+    QuotaExceeded when a copy has no room; "partial" when some of several paths were shared and some not.
     """
     _check(options)
-    verb = _Share(store, options, job, announce=announce, post=post, quota=quota, wall_clock=wall_clock)
+    verb = _Share(store, options, job, announce=announce, post=post, wall_clock=wall_clock)
     done: list[dict[str, Any]] = []
     failed: list[tuple[str, P2PShareError]] = []
     for number, path in enumerate(options.paths):
@@ -151,10 +151,8 @@ class _Share:
         *,
         announce: Announce | None,
         post: Post | None,
-        quota: int,
         wall_clock: Callable[[], float],
     ) -> None:
-        self._quota = quota
         self._store = store
         self._options = options
         self._job = job
@@ -179,13 +177,13 @@ class _Share:
             wall_clock=self._now,
         )
         try:
-            if copy is not None:
-                self._check_quota(scan)
-                self._job.reason("copying")
-                await trio.to_thread.run_sync(_make_copy, scan, copy, limiter=self._limiter)
-            self._job.reason("hashing")
-            root, names = await publisher.build(scan)
-            item = await publisher.make_item(self._draft(scan, root.cid, root.size, name), names)
+            with self._store.quota.reserved(scan.size) if copy is not None else nullcontext():
+                if copy is not None:
+                    self._job.reason("copying")
+                    await trio.to_thread.run_sync(_make_copy, scan, copy, limiter=self._limiter)
+                self._job.reason("hashing")
+                root, names = await publisher.build(scan)
+                item = await publisher.make_item(self._draft(scan, root.cid, root.size, name), names)
         except BaseException as error:
             if not isinstance(error, trio.Cancelled) or getattr(self._job, "intent", "") == "cancel":
                 publisher.discard()
@@ -197,17 +195,6 @@ class _Share:
         self._job.set(cid=item.cid)
         self._store.events.append("shares", {"event": "shared", "cid": str(item.cid), "name": item.name})
         return await self._receipt(item, scan)
-
-    def _check_quota(self, scan: Scan) -> None:
-        if not self._quota:
-            return
-        items = self._store.items.list()
-        kept = sum(item.size for item in items if copies.is_copy(self._home, item.path))
-        if kept + scan.size > self._quota:
-            raise QuotaExceeded(
-                f"a copy of {scan.size} bytes has no room: {kept} of {self._quota} bytes are kept already",
-                hint="unshare some copies, raise storage.quota, or share it in place (without --copy)",
-            )
 
     async def _scan(self, path: str) -> Scan:
         self._job.reason("looking at the files")

@@ -26,6 +26,14 @@ def place_of(home: str, number: int, name: str) -> str:
     return os.path.join(directory_of(home, number), name)
 
 
+def numbers(home: str) -> list[int]:
+    """The numbers of the copies that are there, also of ones that nothing knows."""
+    try:
+        return [int(name) for name in os.listdir(os.path.join(home, COPIES)) if name.isdecimal()]
+    except OSError:
+        return []
+
+
 def remove_directory(directory: str) -> None:
     """Delete a copy by its directory, if it is there."""
     shutil.rmtree(directory, ignore_errors=True)

@@ -158,7 +158,7 @@ _CARE = (
         "storage.show",
         "Where the room goes, in bytes.",
         "free, catalogue, blocks: {count, bytes}, copies: {count, bytes}, in_place: {count, bytes}, "
-        "quota of the copies, 0 when there is none",
+        "cached: {count, bytes} of the blocks belong to no item; quota of copies and cached, 0 when there is none",
         {},
     ),
     Method(

@@ -103,7 +103,9 @@ class Fetcher:
         reader: Reader,
         partials: Partials,
         limit: RateLimit | None = None,
+        owner: int | None = None,
     ) -> None:
+        """`owner`: whose the inner blocks are until there is an item, see Structure."""
         self._wish = wish
         self._report = report
         self._store = store
@@ -112,7 +114,7 @@ class Fetcher:
         self._finder = Finder(self._swarm, network, dht, wish.cid, wish.addresses)
         self._reader = reader
         self._abroad = trio.Event()  # the network is needed
-        self._structure = Structure(self._swarm, store, report.reason, self._abroad.set)
+        self._structure = Structure(self._swarm, store, report.reason, self._abroad.set, owner)
         self._block: bytes | None = None  # the root, when it is the whole content
         self._download: Download | None = None
         self._failure: P2PShareError | None = None

@@ -32,11 +32,17 @@ class Walk(Protocol):
 
 
 class Structure:
-    """Feeds walks. Blocks that came are kept in the store (owned by nobody yet), so that a restart has them."""
+    """Feeds walks. Blocks are kept in the store for `owner`, so that a restart has them; without one, cached."""
 
     def __init__(
-        self, swarm: Swarm, store: Store, reason: Callable[[str], None], need: Callable[[], None] = lambda: None
+        self,
+        swarm: Swarm,
+        store: Store,
+        reason: Callable[[str], None],
+        need: Callable[[], None] = lambda: None,
+        owner: int | None = None,
     ) -> None:
+        self._owner = owner
         self._need = need  # called when a source is needed and none is there
         self._swarm = swarm
         self._store = store
@@ -91,13 +97,15 @@ class Structure:
 
     def _feed_own(self, walk: Walk) -> None:
         while True:
-            fed = 0
+            fed: list[bytes] = []
             for cid in walk.wanted(MAX_CIDS):
                 block = self._store.blocks.get(cid.v1.binary)
-                if block is not None and cid.matches(block):
-                    fed += _feed(walk, cid, block)
+                if block is not None and cid.matches(block) and _feed(walk, cid, block):
+                    fed.append(cid.v1.binary)
             if not fed:
                 return
+            if self._owner is not None:
+                self._store.blocks.own(self._owner, fed)
 
     async def _ask(self, source: Source, walk: Walk) -> int:
         """One request; how many blocks it brought."""
@@ -134,7 +142,7 @@ class Structure:
 
     def _flush(self) -> None:
         if self._unkept:
-            self._store.blocks.put_many(None, self._unkept)
+            self._store.blocks.put_many(self._owner, self._unkept)
             self._unkept = []
 
     async def block(self, cid: CID) -> bytes:

@@ -43,6 +43,7 @@ async def open_node(
     """The node of a home, from the catalogue up to the jobs; leaving it closes them in reverse order."""
     rng = random.SystemRandom()
     with open_store(Path(places.catalogue), wall_clock=wall_clock) as store:
+        store.quota.limit = config.number("storage.quota")
         announcer = Announcer(store, wall_clock)
         async with (
             _network(config, identity, store) as network,
@@ -76,7 +77,6 @@ async def open_node(
                         tiers=index.tiers,
                         doctor=doctor,
                         wall_clock=wall_clock,
-                        quota=config.number("storage.quota"),
                         index_changed=index.wake,
                         meeting=meeting,
                     )
@@ -179,5 +179,5 @@ def _register_jobs(jobs: JobManager, node: RunningNode, parts: FetchParts, annou
         "fetch",
         lambda job: fetch.fetch(parts, job.params, job),
         limit=FETCHES_AT_ONCE,
-        discard=lambda job: fetch.discard(parts.store.jobs.load_blob(job.id)),
+        discard=lambda job: fetch.discard(parts.store, job.id),
     )

@@ -44,7 +44,6 @@ class RunningNode:
         jobs: JobManager,
         tiers: Sequence[search.Tier],
         doctor: Doctor,
-        quota: int,
         wall_clock: Callable[[], float],
         index_changed: Callable[[], None] = lambda: None,
         meeting: Meeting | None = None,
@@ -58,7 +57,6 @@ class RunningNode:
         self._jobs = jobs
         self._tiers = tiers
         self._doctor = doctor
-        self._quota = quota
         self._now = wall_clock
 
     # -- the node itself --
@@ -99,7 +97,7 @@ class RunningNode:
         return self._jobs.start("fetch", params, item.name, item.cid).id
 
     async def storage_show(self) -> Answer:
-        return {**views.storage_view(self._store), "quota": self._quota}
+        return views.storage_view(self._store)
 
     async def storage_gc(self) -> Answer:
         freed = 0
@@ -128,7 +126,6 @@ class RunningNode:
             job=job,
             announce=now if waits else later,
             post=post if waits else None,
-            quota=self._quota,
             wall_clock=self._now,
         )
         if not waits:

@@ -81,6 +81,8 @@ def storage_view(store: Store) -> dict[str, Any]:
         **disk_view(store, str(store.directory)),
         "blocks": {"count": stats.blocks, "bytes": stats.bytes},
         "copies": {"count": len(copies), "bytes": sum(item.size for item in copies)},
+        "cached": {"count": len(store.cache), "bytes": store.cache.bytes},
+        "quota": store.quota.limit,
         "in_place": {"count": len(items) - len(copies), "bytes": sum(i.size for i in items if i not in copies)},
     }
 

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
+from p2pshare.store.cache import NOBODY, Cache
 from p2pshare.store.database import Database
 from p2pshare.store.model import BlockStats
 from p2pshare.store.references import References
-
-NOBODY = 0  # the owner of blocks that were put without an item: kept until `own` or `sweep`
 
 
 class Blocks:
     """Keyed by CIDv1 binary. Nothing is verified here: callers put and read what they checked."""
 
-    def __init__(self, database: Database, references: References) -> None:
+    def __init__(self, database: Database, references: References, cache: Cache | None = None) -> None:
         self._db = database
         self._references = references
+        self._cache = cache
 
     def put_many(self, item_id: int | None, blocks: Iterable[tuple[bytes, bytes]]) -> None:
-        """Keep (cid, data) blocks for an item, durable on return. None: for nobody yet, see `own` and `sweep`."""
+        """Keep (cid, data) blocks for an item, durable on return. None: for nobody, as far as the cache has room."""
         rows = [(cid, len(data), data) for cid, data in blocks]
         with self._db.transaction():
+            if item_id is None and self._cache is not None:
+                rows = self._cache.admit(rows)
             self._db.executemany("INSERT OR IGNORE INTO blocks (cid, size, data) VALUES (?, ?, ?)", rows)
             self._add_owner(NOBODY if item_id is None else item_id, (row[0] for row in rows))
 
@@ -31,6 +34,8 @@ class Blocks:
         with self._db.transaction():
             self._add_owner(item_id, keys)
             if item_id != NOBODY:
+                if self._cache is not None:
+                    self._cache.forget(keys)
                 self._db.executemany(
                     "DELETE FROM item_blocks WHERE item = 0 AND block = (SELECT id FROM blocks WHERE cid = ?)",
                     [(key,) for key in keys],
@@ -49,6 +54,8 @@ class Blocks:
             self._db.execute("DELETE FROM item_blocks WHERE item = ?", (old,))
 
     def get(self, cid: bytes) -> bytes | None:
+        if self._cache is not None:
+            self._cache.used(cid)
         row = self._db.first("SELECT data FROM blocks WHERE cid = ?", (cid,))
         return None if row is None else bytes(row[0])
 
@@ -71,12 +78,14 @@ class Blocks:
         """Drop blocks, whoever owns them: for bytes that turned out to be damaged."""
         with self._db.transaction():
             for cid in cids:
+                if self._cache is not None:
+                    self._cache.forget([cid])
                 self._db.execute("DELETE FROM item_blocks WHERE block = (SELECT id FROM blocks WHERE cid = ?)", (cid,))
                 self._db.execute("DELETE FROM blocks WHERE cid = ?", (cid,))
 
     def sweep(self, limit: int = 1000) -> int:
         """Drop up to `limit` blocks that belong to nobody; returns how many. For `storage gc`."""
-        return self.release(NOBODY, limit)
+        return self._cache.drop_unused(math.inf, limit) if self._cache is not None else self.release(NOBODY, limit)
 
     def release(self, item_id: int, limit: int) -> int:
         """Take up to `limit` blocks away from an item; those without another owner are deleted. 0: none left."""

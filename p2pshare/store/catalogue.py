@@ -12,6 +12,7 @@ from pathlib import Path
 from p2pshare.errors import from_os_error
 from p2pshare.store.ballast import Ballast
 from p2pshare.store.blocks import Blocks
+from p2pshare.store.cache import Cache
 from p2pshare.store.database import Database
 from p2pshare.store.events import Events
 from p2pshare.store.items import Items
@@ -22,6 +23,7 @@ from p2pshare.store.own_postings import OwnPostings
 from p2pshare.store.peers import Peers
 from p2pshare.store.postings import Postings
 from p2pshare.store.providers import Providers
+from p2pshare.store.quota import Quota
 from p2pshare.store.references import References
 from p2pshare.store.schema import migrate
 from p2pshare.store.values import Values
@@ -29,6 +31,8 @@ from p2pshare_protocols.query_model import Query
 
 CATALOGUE = "catalogue.sqlite"
 BALLAST = "ballast"
+COPIES = "copies"  # where kept copies lie, below the catalogue's directory
+UNUSED = 86_400.0  # seconds after which what is cached and was not used is dropped
 
 
 class Reader:
@@ -53,14 +57,17 @@ class Store:
 
     def __init__(self, directory: Path, *, wall_clock: Callable[[], float] = time.time) -> None:
         self.directory = directory
+        self._now = wall_clock
         _make_private(directory)
         self.ballast = Ballast(directory / BALLAST)
         self._db = Database(directory / CATALOGUE, self.ballast)
         try:
             migrate(self._db)
             self.references = References(self._db)
-            self.blocks = Blocks(self._db, self.references)
+            self.cache = Cache(self._db, wall_clock)
+            self.blocks = Blocks(self._db, self.references, self.cache)
             self.items = Items(self._db, self.references, self.blocks, wall_clock)
+            self.quota = Quota(self.items, self.cache, str(directory / COPIES))
             self.jobs = Jobs(self._db, wall_clock)
             self.events = Events(self._db, wall_clock)
             self.peers = Peers(self._db)
@@ -93,11 +100,19 @@ class Store:
         return Reader(self._db.path)
 
     def maintain(self) -> None:
-        """Call every few minutes: writes counters, ends removals that were cut off, makes the ballast again."""
+        """Call every few minutes: writes counters, ends removals that were cut off, drops what is cached and not used,
+        makes the ballast again."""
         self.items.flush()
         self.items.finish_removals()
+        if self.quota.keep() + self.cache.drop_unused(self._now() - UNUSED):
+            self.shrink()
         if self.ballast.refill():
             self._db.at_ease()
+
+    def unfinished(self) -> set[int]:
+        """The jobs that own files or blocks as minus their number."""
+        sql = "SELECT item FROM item_files WHERE item < 0 UNION SELECT item FROM item_blocks WHERE item < 0"
+        return {-row[0] for row in self._db.all(sql)}
 
     def shrink(self, pages: int = 10_000) -> int:
         """Give up to `pages` unused pages (4 KiB) back to the file system; returns how many bytes it gave."""

@@ -212,6 +212,12 @@ class Items:
         """Bytes of all items together; content that is in two items counts twice."""
         return self._db.number("SELECT sum(size) FROM items WHERE removing = 0")
 
+    def size_under(self, directory: str) -> int:
+        """Bytes of the items whose path lies below a directory."""
+        prefix = path_to_blob(directory.rstrip("/"))
+        sql = "SELECT sum(size) FROM items WHERE removing = 0 AND path > ? AND path < ?"
+        return self._db.number(sql, (prefix + b"/", prefix + b"0"))
+
     def search(self, query: Query, limit: int = 100) -> FoundList:
         """Items, and files inside of items, that the query's words, phrases and filters let through, best first.
 

@@ -225,7 +225,7 @@ KEYS: dict[str, Key] = {
         Key(
             "storage.quota",
             0,
-            "The most bytes of content kept as copies; files shared in place do not count.",
+            "The most bytes of kept copies and cached blocks together; files in place and fetched ones do not count.",
             _SIZES,
             parse_size,
         ),

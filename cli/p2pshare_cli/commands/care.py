@@ -107,7 +107,7 @@ def collect(context: Context) -> None:
 @click.argument("limit", metavar="[SIZE]", required=False)
 @command_options
 def quota(context: Context, limit: str | None) -> None:
-    """How much room copies may take; SIZE such as 20GiB sets it, 0 is no limit."""
+    """How much room copies and what is cached may take; SIZE such as 20GiB sets it, 0 is no limit."""
     from p2pshare_cli.commands.config import read, write
 
     if limit is None:
@@ -121,6 +121,6 @@ def _lines(output: Output, about: dict[str, Any]) -> None:
     for label, key in (("in place", "in_place"), ("copies", "copies"), ("blocks", "blocks")):
         output.say(f"{label:<9} {about[key]['count']:,}, {size(about[key]['bytes'])}")
     if about.get("quota"):
-        output.say(f"quota     {size(about['quota'])} for copies")
+        output.say(f"quota     {size(about['quota'])} for copies and what is cached")
     output.say(f"catalogue {size(about['catalogue'])}")
     output.say(f"free      {size(about['free'])}")
