@@ -203,6 +203,9 @@ class Muxer:
     def hold(self, count: int) -> bool:
         return self._budget.hold(count)
 
+    def lend(self, stream: MuxStream) -> None:
+        self._arrivals.lend(stream)
+
     def release(self, count: int) -> None:
         self._budget.release(count)
 
@@ -219,8 +222,7 @@ class Muxer:
             while not self._peer_left and await self.session.receive_to(self._arrivals):
                 if self._machine.has_control:
                     self._poke()
-                # Who was woken waits again before more is read: bytes then go straight into its buffer.
-                await trio.lowlevel.checkpoint()
+                await self._arrivals.settle()
             if not self._machine.went_away and not self._ended:
                 reason = "the connection ended without a goodbye"
         except RemoteProtocolError as error:
@@ -229,6 +231,7 @@ class Muxer:
             reason = f"the peer broke the protocol: {error}"
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             reason = f"the connection was lost: {error}"
+        self._arrivals.give_up()
         self._end(reason or "the peer closed the connection", clean=not reason)
 
     async def _write_loop(self) -> None:

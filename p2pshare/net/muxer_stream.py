@@ -30,7 +30,7 @@ class MuxStream(trio.abc.HalfCloseableStream):
         self.id = id
         self.gone = trio.Event()  # nothing of it is left on the wire
         self._muxer = muxer
-        self._chunks: deque[bytes | bytearray] = deque()
+        self._chunks: deque[Buffer] = deque()  # views are lent: the session uses their memory again
         self._offset = 0  # bytes of the first chunk that were read
         self._held = 0  # bytes in the chunks that were not
         self._into: memoryview | None = None  # the buffer of a waiting receive_into
@@ -312,12 +312,27 @@ class MuxStream(trio.abc.HalfCloseableStream):
             return False
         self._held += len(data)
         last = self._chunks[-1] if self._chunks else None
-        if len(data) < _SMALL and isinstance(last, bytearray) and len(last) < _SMALL:
+        if len(data) >= _SMALL:
+            if not isinstance(last, memoryview):
+                self._muxer.lend(self)
+            self._chunks.append(data)
+        elif isinstance(last, bytearray) and len(last) < _SMALL:
             last += data
         else:
-            self._chunks.append(bytearray(data) if len(data) < _SMALL else bytes(data))
+            self._chunks.append(bytearray(data))
         self._wake_receiver()
         return True
+
+    @property
+    def borrows(self) -> bool:
+        """Whether something lies in memory that is the session's."""
+        return any(isinstance(chunk, memoryview) for chunk in self._chunks)
+
+    def own(self) -> None:
+        """Copy what is borrowed: it will not be there much longer."""
+        if self._offset and isinstance(first := self._chunks[0], memoryview):
+            self._chunks[0], self._offset = first[self._offset :], 0
+        self._chunks = deque(bytes(chunk) if isinstance(chunk, memoryview) else chunk for chunk in self._chunks)
 
     def end(self) -> None:
         """The peer finished."""
