@@ -12,7 +12,7 @@ FIGURES = {
     "paths": "bench.paths",
     "transfer": "bench.transfer",
     "limit": "bench.limit",
-    "kill": "bench.kill",
+    "faults": "bench.faults",
     "small-files": "bench.small_files",
     "start": "bench.start",
     "dht": "bench.dht",
