@@ -17,6 +17,7 @@ from p2pshare.exchange.swarm import Swarm
 from p2pshare.exchange.target import Target
 from p2pshare_protocols.bitmap import Bitmap
 from p2pshare_protocols.exchange_messages import Holding, Mark
+from p2pshare_protocols.lanes import Lanes
 from p2pshare_protocols.scheduler import Scheduler
 
 TICK: Final = 0.25  # seconds between two looks at stalls, progress and idle sources
@@ -25,6 +26,7 @@ SAVE_BYTES: Final = 64 << 20  # verified bytes that may be lost to a power cut
 SAVE_SECONDS: Final = 2.0
 RATE_SPAN: Final = 3.0  # seconds over which the rate is told
 STUCK_AGAIN: Final = 30.0  # seconds until sources are asked once more for what they said they lack
+GIVE_UP: Final = 30.0  # seconds of silence until a source is disconnected, to be tried anew later
 THREADS: Final = 4
 TOGETHER: Final = 2  # frames of one source that are hashed and written in one go, when they wait anyway
 _log = logging.getLogger(__name__)
@@ -70,6 +72,8 @@ class Download:
         self._nursery: trio.Nursery | None = None
         self._failure: LocalError | None = None
         self._again = 0.0
+        self._lanes: dict[str, Lanes] = {}  # by peer
+        self._gone: Counter[str] = Counter()  # bytes by peer, of lanes that ended
         self.heard = 0  # bytes that came, verified or not
 
     async def run(self) -> None:
@@ -79,7 +83,7 @@ class Download:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
                     self._swarm.attach(self._join, self._leave, self._arrived, self._heard)
-                    for source in list(self._swarm.sources.values()):
+                    for source in list(self._swarm.lanes.values()):
                         self._join(source)
                     nursery.start_soon(self._tick)
                     nursery.start_soon(self._keep_saving)
@@ -99,6 +103,12 @@ class Download:
     def stuck(self) -> bool:
         """Pieces are left, and no source that is here has any of them."""
         return bool(self._scheduler.left) and not any(map(self._scheduler.wanted_from, self._scheduler.sources))
+
+    @property
+    def silent(self) -> bool:
+        """Sources are here, and all of them have gone silent."""
+        states = self._scheduler.sources.values()
+        return bool(states) and all(state.parked for state in states)
 
     def active(self) -> int:
         """Sources that owe us something."""
@@ -129,6 +139,8 @@ class Download:
         self._pump(source)
 
     def _leave(self, source: Source) -> None:
+        state = self._scheduler.sources.get(source.name)
+        self._gone[source.peer] += state.received if state is not None else 0
         self._scheduler.leave(source.name)
         inbox = self._inboxes.pop(source, None)
         if inbox is not None:
@@ -146,7 +158,7 @@ class Download:
             )
 
     def _pump_all(self) -> None:
-        for source in list(self._swarm.sources.values()):
+        for source in list(self._swarm.lanes.values()):
             if source in self._inboxes:
                 self._pump(source)
 
@@ -209,12 +221,12 @@ class Download:
         good: list[tuple[int, memoryview]] = []
         for leaf, block in enumerate(arrival.blocks, self.layout.starts[arrival.piece] + arrival.first):
             if isinstance(block, Mark):
-                self.marks[source.name] = block
+                self.marks[source.peer] = block
                 self._lacking.add((source.name, arrival.piece))
             else:
                 good.append((leaf, block))
         if arrival.refused:
-            self.marks[source.name] = Mark.BUSY
+            self.marks[source.peer] = Mark.BUSY
             self._lacking.add((source.name, arrival.piece))
         return [] if self._scheduler.is_done(arrival.piece) else good
 
@@ -225,20 +237,20 @@ class Download:
         else:
             bad = await trio.to_thread.run_sync(self._target.put, leaves, limiter=self._threads)
         if bad is not None:
-            raise WrongBlock(source.name, self.layout.cids[bad])
+            raise WrongBlock(source.peer, self.layout.cids[bad])
 
     def _delivered(self, source: Source, piece: int) -> None:
         cancelled = self._scheduler.delivered(source.name, piece, trio.current_time())
-        self._swarm.proved(source.name)
+        self._swarm.proved(source.peer)
         if self.done.add(piece):
             size = self.layout.piece_sizes[piece]
             self.bytes_done += size
-            self.from_source[source.name] += size
+            self.from_source[source.peer] += size
             self._unsaved += size
             if self._unsaved >= SAVE_BYTES:
                 self._full.set()
         for other in cancelled:
-            loser = self._swarm.sources.get(other.source)
+            loser = self._swarm.lanes.get(other.source)
             if loser is not None:
                 loser.cancel_piece(piece)
                 self._pump(loser)
@@ -252,14 +264,8 @@ class Download:
         while True:
             now = trio.current_time()
             self._rates.append((now, self.bytes_done))
-            for name in self._scheduler.stalled(now):
-                source = self._swarm.sources.get(name)
-                if source is not None and source.busy:
-                    self._scheduler.heard(name, 0, now)  # it waits for our disk
-                    continue
-                _log.info("source %s stalls; its pieces go to others", name)
-                self._scheduler.leave(name)
-                self._swarm.set_aside(name)
+            self._look_after_silent(now)
+            await self._look_after_lanes(now)
             if self.stuck and now >= self._again:
                 self._again = now + STUCK_AGAIN
                 for source in list(self._inboxes):
@@ -267,6 +273,48 @@ class Download:
             self._pump_all()
             self._progress()
             await trio.sleep(TICK)
+
+    def _look_after_silent(self, now: float) -> None:
+        """Who owes us something and says nothing: a fresh connection is tried, others get its pieces, and in the end it
+        is put aside."""
+        scheduler, swarm = self._scheduler, self._swarm
+        for name in scheduler.silent(now):
+            source = swarm.lanes.get(name)
+            if source is not None and source.busy:
+                scheduler.heard(name, 0, now)  # it waits for our disk
+            elif source is not None:
+                swarm.refresh(source.peer)
+        for name in scheduler.stalled(now):
+            source = swarm.lanes.get(name)
+            if source is not None:
+                _log.info("source %s stalls; its pieces go to others", name)
+                scheduler.park(name)
+                swarm.doubt(source.peer)
+        for name, state in list(scheduler.sources.items()):
+            if state.parked and now - state.progress > GIVE_UP and (source := swarm.lanes.get(name)) is not None:
+                scheduler.leave(name)
+                swarm.set_aside(source.peer)
+
+    async def _look_after_lanes(self, now: float) -> None:
+        """One more connection to whom one is not enough, one less where it brings nothing."""
+        scheduler = self._scheduler
+        for peer in list(self._swarm.sources):
+            states = [
+                scheduler.sources[lane.name] for lane in self._swarm.lanes_of(peer) if lane.name in scheduler.sources
+            ]
+            if not states:
+                continue
+            lanes = self._lanes.setdefault(peer, Lanes())
+            received = sum(state.received for state in states) + self._gone[peer]
+            full = all(state.out and not state.parked for state in states) and not scheduler.ending
+            wanted = lanes.look(received, min(state.rtt for state in states), now, full=full)
+            going = [state.name for state in states if not state.retired]
+            if len(going) < wanted:
+                self._swarm.widen(peer)
+            elif len(going) > wanted:
+                scheduler.retire(going[-1])
+        for name in scheduler.finished_with():
+            await self._swarm.close_lane(name)
 
     async def _keep_saving(self) -> None:
         while True:

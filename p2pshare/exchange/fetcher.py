@@ -338,6 +338,8 @@ class Fetcher:
             return
         if count and download is not None and not download.stuck:
             self._report.reason("" if download.active() else f"{sources}, waiting for an answer")
+        elif count and download is not None and download.silent:
+            self._report.reason(f"{sources} gone silent; trying to reach {'them' if count > 1 else 'it'} anew")
         elif count:
             self._report.reason(f"{sources}, none has what is missing; still looking")
         elif swarm.asking():

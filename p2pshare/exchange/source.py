@@ -44,7 +44,8 @@ class _Piece:
 
 @dataclass(slots=True, eq=False)
 class Source:
-    """`run` must be running for anything else to get an answer. `name` is the peer ID.
+    """`run` must be running for anything else to get an answer. A peer may be one source over several connections:
+    `lane` numbers them, and `name` is the peer ID, from the second lane on with its number.
 
     `arrived` gets each frame of a piece; while it waits, nothing more is read from this source. `heard` is told of
     bytes as they come.
@@ -54,6 +55,8 @@ class Source:
     arrived: Callable[[Source, Arrival], Awaitable[None]]
     heard: Callable[[Source, int], None]
     limit: RateLimit | None = None  # of all downloads
+    lane: int = 1
+    heard_at: float = 0.0  # trio clock
     holding: Holding = Holding.NOTHING
     leaves: Bitmap | None = None  # with PART: the leaves it has
     size: int = 0
@@ -68,8 +71,12 @@ class Source:
     _pool: Pool = field(default_factory=Pool)
 
     @property
-    def name(self) -> str:
+    def peer(self) -> str:
         return self.stream.peer_id
+
+    @property
+    def name(self) -> str:
+        return self.peer if self.lane == 1 else f"{self.peer}#{self.lane}"
 
     async def run(self) -> None:
         """Until the stream ends. Raises BrokenResourceError, RemoteProtocolError, WrongBlock."""
@@ -124,6 +131,7 @@ class Source:
         raise trio.BrokenResourceError("the source closed the stream")
 
     def _heard(self, count: int) -> None:
+        self.heard_at = trio.current_time()
         self.heard(self, count)
 
     def _check_sizes(self, received: Received) -> None:
@@ -135,7 +143,7 @@ class Source:
         expected = piece.sizes[received.first : received.first + len(answer.sizes)]
         for place, (size, right) in enumerate(zip(answer.sizes, expected, strict=True)):
             if size not in {right, Mark.MISSING, Mark.CHANGED, Mark.BUSY}:
-                raise WrongBlock(self.name, piece.cids[received.first + place])
+                raise WrongBlock(self.peer, piece.cids[received.first + place])
 
     async def _sort(self, received: Received, payload: memoryview) -> None:
         answer = received.answer

@@ -70,7 +70,7 @@ class Structure:
             if await self._ask(source, walk):
                 self.stuck = False
             else:
-                useless.add(source.name)
+                useless.add(source.peer)
 
     async def _next(self, useless: set[str], asked: set[str]) -> Source | None:
         """The source to ask now; None after waiting for one, so that the caller looks anew at what is here.
@@ -80,7 +80,7 @@ class Structure:
         changed = self._swarm.changed
         source = self._choose(useless)
         if source is not None:
-            self.stuck = self.stuck and source.name in asked
+            self.stuck = self.stuck and source.peer in asked
             return source
         self.stuck = bool(useless)
         self._need()
@@ -109,17 +109,17 @@ class Structure:
 
     async def _ask(self, source: Source, walk: Walk) -> int:
         """One request; how many blocks it brought."""
-        self._reason(f"reading what the content consists of from {source.name[-8:]}")
+        self._reason(f"reading what the content consists of from {source.peer[-8:]}")
         count = 0
         with trio.move_on_after(SILENCE) as patience:
 
             def take(binary: bytes, block: bytes) -> None:
                 nonlocal count
-                cid = _verified(source.name, binary, block)
+                cid = _verified(source.peer, binary, block)
                 if _feed(walk, cid, block):
                     count += 1
                     patience.deadline = trio.current_time() + SILENCE
-                    self.received[source.name] += len(block)
+                    self.received[source.peer] += len(block)
                     self._keep(cid, block)
 
             try:
@@ -127,11 +127,11 @@ class Structure:
             except WrongBlock as error:
                 self._swarm.ban(error)
             except RemoteProtocolError as error:
-                _log.info("source %s: %s", source.name, error)
+                _log.info("source %s: %s", source.peer, error)
             except MalformedContent:
                 raise
             except RemoteError as error:
-                _log.debug("source %s: %s", source.name, error)
+                _log.debug("source %s: %s", source.peer, error)
         self._flush()
         return count
 
@@ -156,7 +156,7 @@ class Structure:
             source = await self._next(useless, asked)
             if source is None:
                 continue
-            useless.add(source.name)
+            useless.add(source.peer)
             block = await self._ask_block(source, cid)
             if block is not None:
                 self.stuck = False
@@ -170,17 +170,17 @@ class Structure:
             try:
                 block = await source.block(cid.v1.binary)
                 if isinstance(block, Mark):
-                    self.marks[source.name] = block
+                    self.marks[source.peer] = block
                     return None
-                _verified(source.name, cid.v1.binary, block)
-                self.received[source.name] += len(block)
+                _verified(source.peer, cid.v1.binary, block)
+                self.received[source.peer] += len(block)
                 return bytes(block)
             except WrongBlock as error:
                 self._swarm.ban(error)
             except MalformedContent:
                 raise
             except (RemoteError, RemoteProtocolError) as error:
-                _log.debug("source %s: %s", source.name, error)
+                _log.debug("source %s: %s", source.peer, error)
         return None
 
 

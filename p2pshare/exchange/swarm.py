@@ -1,7 +1,11 @@
-"""The sources of one fetch: who may be one, who is connected, who is put aside for a while, who is banned."""
+"""The sources of one fetch: who may be one, who is connected, who is put aside for a while, who is banned.
+
+A source may have several lanes: connections of their own, where one cannot fill the path or has gone silent.
+"""
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -23,6 +27,8 @@ ANSWER: Final = 10.0  # seconds for a holder's first answer
 NOTHING_AGAIN: Final = 60.0  # seconds until one that held nothing is asked again
 BACKOFF: Final = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds after the first, second... failure
 PART_AGAIN: Final = 2.0  # seconds between two questions to a partial holder for what it has now
+BESIDE_AGAIN: Final = 1.0  # seconds between two attempts at another connection that fail at once
+RELIEVED: Final = 10.0  # seconds after a silent connection was replaced until the next may be
 _log = logging.getLogger(__name__)
 
 
@@ -37,6 +43,11 @@ class Candidate:
     answered: bool = False
     held_nothing: bool = False
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    lanes: dict[int, Source] = field(default_factory=dict)  # that joined
+    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(2))
+    nursery: trio.Nursery | None = None  # of its lanes
+    opening: bool = False  # a lane beside the first
+    beside_at: float = 0.0  # not before
 
 
 async def _dismiss(source: Source, error: WrongBlock, scope: trio.CancelScope) -> None:
@@ -62,7 +73,8 @@ class Swarm:
         self._wake = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._slots = trio.CapacityLimiter(AT_ONCE)
-        self.sources: dict[str, Source] = {}
+        self.sources: dict[str, Source] = {}  # by peer, one lane of each
+        self.lanes: dict[str, Source] = {}  # all, by name
         self.banned: dict[str, WrongBlock] = {}
         self.ever: set[str] = set()  # peers that held something at some time
         self.changed = trio.Event()  # replaced each time it is set
@@ -102,6 +114,39 @@ class Swarm:
             self._failed(candidate)
             candidate.scope.cancel()
 
+    def doubt(self, peer_id: str) -> None:
+        """A source has gone silent; it is not promising until it delivers again."""
+        candidate = self._candidates.get(peer_id)
+        if candidate is not None:
+            candidate.failures = max(candidate.failures, 1)
+
+    def widen(self, peer_id: str) -> None:
+        """One more connection to a source, as a lane of its own. Nothing while one is being made."""
+        self._beside(peer_id, {})
+
+    def refresh(self, peer_id: str) -> None:
+        """A source's connection is silent: try a fresh one beside it, which replaces what is dead."""
+        candidate = self._candidates.get(peer_id)
+        if candidate is not None:
+            self._beside(peer_id, {lane: lane.stream.connection_received for lane in candidate.lanes.values()})
+
+    def _beside(self, peer_id: str, suspects: dict[Source, int]) -> None:
+        candidate = self._candidates.get(peer_id)
+        if candidate is None or candidate.nursery is None or candidate.opening:
+            return
+        if trio.current_time() >= candidate.beside_at:
+            candidate.opening = True
+            candidate.nursery.start_soon(self._lane, candidate, next(candidate.numbers), suspects)
+
+    async def close_lane(self, name: str) -> None:
+        """End one of several lanes."""
+        if name in self.lanes:
+            await self.lanes[name].stream.reset()
+
+    def lanes_of(self, peer_id: str) -> list[Source]:
+        candidate = self._candidates.get(peer_id)
+        return list(candidate.lanes.values()) if candidate is not None else []
+
     def proved(self, peer_id: str) -> None:
         """A source delivered: its earlier failures are forgiven."""
         candidate = self._candidates.get(peer_id)
@@ -120,8 +165,10 @@ class Swarm:
         self.banned[error.peer] = error
         candidate = self._candidates.pop(error.peer, None)
         source = self.sources.pop(error.peer, None)
+        for lane in candidate.lanes.values() if candidate is not None else ():
+            del self.lanes[lane.name]
+            self.on_leave(lane)
         if candidate is not None and source is not None and self._nursery is not None:
-            self.on_leave(source)
             self._nursery.start_soon(_dismiss, source, error, candidate.scope)
         elif candidate is not None:
             candidate.scope.cancel()
@@ -164,46 +211,98 @@ class Swarm:
                     await self._wake.wait()
 
     async def _attend(self, candidate: Candidate) -> None:
-        """One candidate from dialling to the end of its stream."""
+        """One candidate from dialling to the end of its last lane."""
         try:
             with candidate.scope:
-                await self._converse(candidate)
+                async with trio.open_nursery() as nursery:
+                    candidate.nursery = nursery
+                    nursery.start_soon(self._lane, candidate, 1, {})
+        finally:
+            candidate.nursery = None
+            candidate.busy = False
+            self._wake.set()
+
+    async def _lane(self, candidate: Candidate, number: int, suspects: dict[Source, int]) -> None:
+        """One connection's stream to its end. `suspects`: see `_relieve`."""
+        try:
+            await self._converse(candidate, number, suspects)
         except WrongBlock as error:
             self.ban(error)
         except (P2PShareError, trio.BrokenResourceError, trio.ClosedResourceError, RemoteProtocolError) as error:
             _log.debug("source %s ended: %s", candidate.peer_id, error)
-            self._failed(candidate)
+            if not candidate.lanes and not candidate.opening:
+                self._failed(candidate)
         finally:
-            candidate.busy = False
-            self._wake.set()
+            if number > 1 and candidate.opening:
+                candidate.opening = False
+                candidate.beside_at = max(candidate.beside_at, trio.current_time() + BESIDE_AGAIN)
 
     def _failed(self, candidate: Candidate) -> None:
         candidate.not_before = trio.current_time() + BACKOFF[min(candidate.failures, len(BACKOFF) - 1)]
         candidate.failures += 1
 
-    async def _converse(self, candidate: Candidate) -> None:
-        async with self._slots:
-            stream = await self._network.open_stream(candidate.peer_id, [PROTOCOL], timeout=ANSWER)
-        source = Source(stream, self._arrived, self._heard, self._limit)
+    async def _converse(self, candidate: Candidate, number: int, suspects: dict[Source, int]) -> None:
+        if number == 1:
+            async with self._slots:
+                stream = await self._network.open_stream(candidate.peer_id, [PROTOCOL], timeout=ANSWER)
+        else:
+            stream = await self._network.open_stream_beside(candidate.peer_id, [PROTOCOL], timeout=ANSWER)
+        source = Source(stream, self._arrived, self._heard, self._limit, number)
         failure: Exception | None = None
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._hold, candidate, source)
+                nursery.start_soon(self._hold, candidate, source, suspects)
                 try:
                     await source.run()
                 except (trio.BrokenResourceError, trio.ClosedResourceError, RemoteProtocolError, WrongBlock) as error:
                     failure = error
                 nursery.cancel_scope.cancel()
         finally:
-            if self.sources.get(candidate.peer_id) is source:
-                del self.sources[candidate.peer_id]
-                self.on_leave(source)
-                self._changed()
+            self._left(candidate, source)
             await stream.reset()
         if failure is not None and not candidate.held_nothing:
             raise failure
 
-    async def _hold(self, candidate: Candidate, source: Source) -> None:
+    def _joined(self, candidate: Candidate, source: Source) -> None:
+        self.ever.add(candidate.peer_id)
+        candidate.lanes[source.lane] = self.lanes[source.name] = source
+        self.sources.setdefault(candidate.peer_id, source)
+        if source.lane > 1:
+            candidate.opening = False
+        self.on_join(source)
+        self._changed()
+
+    def _left(self, candidate: Candidate, source: Source) -> None:
+        candidate.lanes.pop(source.lane, None)
+        if self.lanes.get(source.name) is not source:
+            return
+        del self.lanes[source.name]
+        if self.sources.get(candidate.peer_id) is source:
+            del self.sources[candidate.peer_id]
+            for other in candidate.lanes.values():
+                self.sources[candidate.peer_id] = other
+                break
+        self.on_leave(source)
+        self._changed()
+
+    @staticmethod
+    def _relieve(candidate: Candidate, suspects: dict[Source, int]) -> bool:
+        """A fresh lane works: connections on which nothing at all came since they were suspected are given up.
+
+        What such a one would still send when TCP tries again is then not sent twice. False: all have come back to
+        life, and the fresh lane is not needed.
+        """
+        if not suspects:
+            return True
+        candidate.beside_at = trio.current_time() + RELIEVED
+        here = [lane for lane in suspects if candidate.lanes.get(lane.lane) is lane]
+        dead = [lane for lane in here if lane.stream.connection_received == suspects[lane]]
+        for lane in dead:
+            _log.info("a connection to %s was silent and is replaced", candidate.peer_id)
+            lane.stream.abandon_connection()
+        return bool(dead) or not here
+
+    async def _hold(self, candidate: Candidate, source: Source, suspects: dict[Source, int]) -> None:
         """Ask what it holds, let it join, and go on asking one that holds a part."""
         try:
             with trio.fail_after(ANSWER):
@@ -215,10 +314,10 @@ class Swarm:
                 self._changed()
                 await source.stream.reset()
                 return
-            self.ever.add(candidate.peer_id)
-            self.sources[candidate.peer_id] = source
-            self.on_join(source)
-            self._changed()
+            if candidate.peer_id in self.banned or not self._relieve(candidate, suspects):
+                await source.stream.reset()
+                return
+            self._joined(candidate, source)
             while source.holding is Holding.PART:
                 await trio.sleep(PART_AGAIN)
                 await source.ask_holding(self._root)

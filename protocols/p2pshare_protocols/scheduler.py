@@ -3,7 +3,7 @@
 Each source has a window of outstanding bytes: its measured rate times its round trip and a margin, so that its pipe
 is never empty and a slow source never holds more than it can deliver soon. When no piece is free, a source with room
 asks for one that is late at a slower source; the first to deliver wins and the other is cancelled (the end game). A
-source that makes no progress loses its pieces.
+source that makes no progress is parked: its pieces go to others, and it is asked again as soon as it is heard again.
 
 The sum of all outstanding pieces is what a fetch may hold in memory; `max_outstanding` bounds it.
 """
@@ -23,6 +23,9 @@ REFILL: Final = 4 << 20  # bytes of a window that are left free until they are a
 MAX_OUTSTANDING: Final = 32 << 20  # bytes outstanding at all sources of one fetch
 STALL: Final = 2.0  # seconds without a byte before a source may count as stalled
 STALL_UNKNOWN: Final = 10.0  # the same for a source that has not delivered yet: its reads may start from a cold disk
+SILENT: Final = 1.0  # seconds without a byte after which it is worth to look whether its connection still lives
+SILENT_UNKNOWN: Final = 3.0  # the same for a source that has not delivered yet
+SILENT_FACTOR: Final = 4.0  # times its longest gap so far, or its round trip
 STALL_FACTOR: Final = 4.0  # times the expected time of a piece
 GAIN: Final = 1.5  # an outstanding piece is asked again only if the owner needs this many times our time
 UNMEASURED: Final = 1.0  # seconds before a source that has not been measured may ask for another's piece
@@ -50,6 +53,10 @@ class SourceState:
     busy_bytes: int = 0
     delivered: bool = False
     cursor: int = 0
+    parked: bool = False
+    retired: bool = False  # finishes what it was asked for
+    coming: set[int] = field(default_factory=set)  # taken from it when it was parked; they may come yet
+    gap: float = 0.0  # the longest time between two bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +139,7 @@ class Scheduler:
         """The pieces to ask of this source now; they count as asked."""
         state = self.sources.get(source)
         asked: list[int] = []
-        if state is not None and not self._is_worth_it(state):
+        if state is not None and (state.parked or state.retired or not self._is_worth_it(state)):
             return asked
         while state is not None and self._has_room(state):
             piece = self._choose(state)
@@ -165,7 +172,7 @@ class Scheduler:
         return len(state.out) < MIN_PIECES or state.out_bytes < self._window(state)
 
     def _holds(self, state: SourceState, piece: int) -> bool:
-        return (state.has is None or piece in state.has) and piece not in state.lacks
+        return (state.has is None or piece in state.has) and piece not in state.lacks and piece not in state.coming
 
     def _choose(self, state: SourceState) -> int | None:
         """A free piece that the source has: the next in order, or the rarest among the next ones."""
@@ -248,25 +255,70 @@ class Scheduler:
         """`count` bytes of some piece came. Cheap: call it for every chunk that is read."""
         state = self.sources.get(source)
         if state is not None:
+            if count and state.parked:
+                self._unpark(state, now)
+            elif count and state.delivered:
+                state.gap = max(state.gap, now - state.progress)
             state.progress = now
             state.received += count
             state.busy_bytes += count
 
+    def park(self, source: str) -> None:
+        """It is silent: others get its pieces. It is asked for nothing until it is heard again."""
+        state = self.sources.get(source)
+        if state is not None and not state.parked:
+            state.parked = True
+            state.coming.update(state.out)
+            for piece in list(state.out):
+                self._drop(state, piece)
+
+    def _unpark(self, state: SourceState, now: float) -> None:
+        """What nobody else was asked for meanwhile is on its way from it as before."""
+        state.parked = False
+        state.busy_since, state.busy_bytes = now, 0
+        for piece in sorted(state.coming):
+            if self._state[piece] == _FREE:
+                state.coming.discard(piece)
+                self._take(state, piece, now)
+
+    def retire(self, source: str) -> None:
+        """Ask it for nothing more; `finished_with` tells when it can go."""
+        state = self.sources.get(source)
+        if state is not None:
+            state.retired = True
+
+    def finished_with(self) -> list[str]:
+        """Retired sources that owe nothing any more."""
+        return [state.name for state in self.sources.values() if state.retired and not state.out]
+
+    def silent(self, now: float) -> list[str]:
+        """Sources that owe something and were not heard for longer than they ever were: is the connection alive?"""
+        return [s.name for s in self.sources.values() if (s.out or s.coming) and now - s.progress > self._quiet(s)]
+
+    @staticmethod
+    def _quiet(state: SourceState) -> float:
+        least = SILENT if state.delivered else SILENT_UNKNOWN
+        return max(least, SILENT_FACTOR * state.rtt, SILENT_FACTOR * state.gap)
+
     def delivered(self, source: str, piece: int, now: float) -> list[Cancelled]:
         """The piece came, is verified and written. Returns who else need not send it."""
         state = self.sources.get(source)
-        if state is not None and piece in state.out:
-            self._measure(state, piece, now)
-            self._drop(state, piece)
+        if state is not None:
+            state.coming.discard(piece)
+            if piece in state.out:
+                self._measure(state, piece, now)
+                self._drop(state, piece)
         if self._state[piece] == _DONE:
             return []
         if self._state[piece] == _FREE:
             self._free -= 1
         self._state[piece] = _DONE
         self._left -= 1
-        others = [other for other in self.sources.values() if piece in other.out]
+        others = [other for other in self.sources.values() if piece in other.out or piece in other.coming]
         for other in others:
-            self._drop(other, piece)
+            other.coming.discard(piece)
+            if piece in other.out:
+                self._drop(other, piece)
         return [Cancelled(other.name, piece) for other in others]
 
     @staticmethod
@@ -287,11 +339,12 @@ class Scheduler:
         state = self.sources.get(source)
         if state is not None:
             state.lacks.add(piece)
+            state.coming.discard(piece)
             if piece in state.out:
                 self._drop(state, piece)
 
     def stalled(self, now: float) -> list[str]:
-        """Sources that hold pieces and make no progress. The caller should `leave` them."""
+        """Sources that hold pieces and make no progress. The caller should `park` them."""
         return [
             state.name for state in self.sources.values() if state.out and now - state.progress > self._patience(state)
         ]
@@ -318,6 +371,11 @@ class Scheduler:
         """Pieces that are not verified yet."""
         return self._left
 
+    @property
+    def ending(self) -> bool:
+        """Every piece that is left was asked for."""
+        return not self._free
+
     def is_done(self, piece: int) -> bool:
         return self._state[piece] == _DONE
 
@@ -328,7 +386,7 @@ class Scheduler:
     def wanted_from(self, source: str) -> bool:
         """Whether the source may have a piece that is left. False: it can be let go until it has more."""
         state = self.sources.get(source)
-        if state is None:
+        if state is None or state.parked:
             return False
         if state.has is None:
             return len(state.lacks) < self._left or any(

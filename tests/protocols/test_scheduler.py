@@ -260,3 +260,51 @@ def test_a_filled_pipe_is_asked_for_several_pieces_at_a_time() -> None:
     requests = [more for more in times[-100:] if more]
     assert 20 <= len(requests) <= 30
     assert min(map(len, requests)) >= 4
+
+
+def test_a_silent_source_is_suspected_soon_and_later_than_its_longest_gap() -> None:
+    fetch = Scheduler([MIB] * 8)
+    fetch.join("a", 0.0)
+    fetch.ask("a", 0.0)
+    assert fetch.silent(2.9) == []
+    assert fetch.silent(3.1) == ["a"]
+    deliver(fetch, "a", 0, 0.1)
+    fetch.heard("a", 1, 0.2)
+    assert fetch.silent(1.3) == ["a"]
+    fetch.heard("a", 1, 1.2)
+    assert fetch.silent(5.0) == []
+    assert fetch.silent(5.3) == ["a"]
+
+
+def test_a_parked_source_goes_on_where_it_was_and_what_others_took_meanwhile_is_not_asked_twice() -> None:
+    fetch = Scheduler([MIB] * 4)
+    fetch.join("stalls", 0.0)
+    assert fetch.ask("stalls", 0.0) == [0, 1]
+    fetch.park("stalls")
+    assert fetch.ask("stalls", 5.0) == []
+    assert fetch.outstanding == 0
+    assert not fetch.wanted_from("stalls")
+    fetch.join("other", 5.0)
+    assert fetch.ask("other", 5.0) == [0, 1]
+    assert deliver(fetch, "other", 0, 5.1) == [Cancelled("stalls", 0)]
+    fetch.leave("other")
+    fetch.heard("stalls", 1, 6.0)
+    assert list(fetch.sources["stalls"].out) == [1]
+    assert fetch.ask("stalls", 6.0) == [2]
+    for piece in (1, 2, 3):
+        deliver(fetch, "stalls", piece, 7.0)
+        fetch.ask("stalls", 7.0)
+    assert fetch.finished
+    assert fetch.outstanding == 0
+
+
+def test_a_retired_source_finishes_what_it_was_asked_for() -> None:
+    fetch = Scheduler([MIB] * 4)
+    fetch.join("a", 0.0)
+    assert fetch.ask("a", 0.0) == [0, 1]
+    fetch.retire("a")
+    deliver(fetch, "a", 0, 1.0)
+    assert fetch.ask("a", 1.0) == []
+    assert fetch.finished_with() == []
+    deliver(fetch, "a", 1, 1.0)
+    assert fetch.finished_with() == ["a"]
