@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from p2pshare.content.hints import HINTS, mapped
 from p2pshare.content.layout import lay_out, link_stays_inside, part_name
-from p2pshare.content.syscalls import preallocate, rename_new, sync_all, syncfs
+from p2pshare.content.syscalls import preallocate, rename_new, sync_all, syncfs, umask
 from p2pshare.content.tree import Descriptors, SafePath, Tree
 from p2pshare.errors import DiskFull, LocalError, NotFound
 from p2pshare.store import SourceFile
@@ -67,6 +67,7 @@ class Destination:
         self._finished = False
         directory, self._name = os.path.split(path)
         self._directory = os.path.join(directory, "")
+        self._forbidden = umask() & 0o022  # whom this user lets nobody write, no stranger's mode lets
         self._status: dict[int, tuple[int, int, int]] = {}  # size, inode, mtime of files written in one go
         with mapped(f"write {path}"), contextlib.ExitStack() as undo:
             self._parent = os.open(directory or ".", _DIRECTORY)
@@ -339,7 +340,7 @@ class Destination:
         try:
             owner = 0o700 if entry.kind == "directory" else 0o600
             if entry.mode is not None:
-                os.fchmod(descriptor, entry.mode & 0o777 | owner)
+                os.fchmod(descriptor, entry.mode & 0o777 & ~self._forbidden | owner)
             if entry.mtime is not None:
                 when = entry.mtime.seconds * 1_000_000_000 + entry.mtime.nanoseconds
                 os.utime(descriptor, ns=(when, when))

@@ -283,6 +283,8 @@ class References:
 
     def attach_many(self, item_id: int, file_ids: Collection[int]) -> bool:
         """`attach` for many files. False, and perhaps only some attached, when one of them is not known any more."""
+        if not file_ids:
+            return True
         owned = {row[0] for row in self._db.all("SELECT file FROM item_files WHERE item = ?", (item_id,))}
         missing = [file_id for file_id in file_ids if file_id not in owned]
         if not missing:

@@ -69,7 +69,7 @@ def decode(block: bytes) -> tuple[list[Link], bytes | None]:
         if tag == 0x12:
             if closed or len(links) >= MAX_LINKS:
                 raise RemoteProtocolError("a dag-pb block has its links in two places, or too many")
-            links.append(_decode_link(block, at, stop))
+            links.append(_decode_common(block, at, stop) or _decode_link(block, at, stop))
         elif tag == 0x0A:
             if data is not None:
                 raise RemoteProtocolError("a dag-pb block has its data twice")
@@ -83,6 +83,20 @@ def decode(block: bytes) -> tuple[list[Link], bytes | None]:
 
 def _name(link: Link) -> bytes:
     return link.name or b""
+
+
+def _decode_common(block: bytes, at: int, stop: int) -> Link | None:
+    """A link as a directory has them: a CID of 36 bytes, a short name, a size. None when it is another."""
+    if block[at : at + 2] != b"\n$" or stop - at < 42 or block[at + 38] != 0x12:
+        return None
+    length = block[at + 39]
+    tag = at + 40 + length
+    if length > 127 or tag + 1 >= stop or block[tag] != 0x18:
+        return None
+    size, end = varint.decode(block, tag + 1)
+    if end != stop:
+        return None
+    return Link(CID.from_binary(block[at + 2 : at + 38]), block[at + 40 : tag], size)
 
 
 def _decode_link(block: bytes, at: int, stop: int) -> Link:

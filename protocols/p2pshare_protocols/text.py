@@ -44,8 +44,11 @@ def safe_filename(name: bytes | str) -> str:
     """
     raw = name if isinstance(name, bytes) else name.encode("utf-8", "surrogatepass")
     text = raw.decode("utf-8", "replace")
-    safe = "".join("_" if c in "/\\" or c in _SPACES else _clean_character(c) for c in text)
-    safe = safe.replace(REPLACEMENT, "_")
+    if text.isascii() and text.isprintable() and "/" not in text and "\\" not in text:
+        safe = text
+    else:
+        safe = "".join("_" if c in "/\\" or c in _SPACES else _clean_character(c) for c in text)
+        safe = safe.replace(REPLACEMENT, "_")
     if not safe.strip(" "):
         safe = "_" * max(1, len(safe))
     if safe in {".", ".."}:

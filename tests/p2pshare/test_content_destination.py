@@ -87,6 +87,20 @@ def test_a_tree(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.parametrize(
+    ("mask", "mode", "kept"), [(0o022, 0o7777, 0o755), (0o002, 0o666, 0o664), (0o077, 0o105, 0o705)]
+)
+def test_a_mode_lets_nobody_write_whom_the_mask_forbids(tmp_path: Path, mask: int, mode: int, kept: int) -> None:
+    before = os.umask(mask)
+    try:
+        with Destination.open(str(tmp_path / "x"), [file(size=1, mode=mode)]) as place:
+            place.write(0, 0, b"a")
+            place.finish()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x").stat().st_mode & 0o7777 == kept
+
+
 def test_some_files_of_a_tree(tmp_path: Path) -> None:
     with Destination.open(str(tmp_path / "d"), [file(b"a", b"b", b"c"), file(b"z")]) as place:
         place.write(0, 0, b"hello")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pshare_protocols import dagpb, unixfs
+from p2pshare_protocols import dagpb, unixfs, varint
 from p2pshare_protocols.cid import CID, DAG_PB, MAX_BLOCK, RAW
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.murmur3 import murmur3_x64_64
@@ -40,6 +40,35 @@ def test_what_the_golden_blocks_say() -> None:
     assert [link.name for link in file.links] == [b"", b""]
     hello = unixfs.decode_node(PB, bytes.fromhex(GOLDEN["hello world with mode 0640 and a time"]))
     assert (hello.data, hello.mode, hello.mtime) == (b"hello world\n", 0o640, unixfs.Mtime(1700000000))
+
+
+@pytest.mark.parametrize("size", [0, 127, 4096, varint.MAX_VALUE])
+@pytest.mark.parametrize("length", [0, 1, 76, 77, 78, 127, 128, 300])
+def test_short_and_long_names_are_written_and_read_by_one_rule(length: int, size: int) -> None:
+    cid, name = CID.of(RAW, b"x"), b"n" * length
+    number = varint.encode
+    body = b"\n" + number(36) + cid.binary + b"\x12" + number(length) + name + b"\x18" + number(size)
+    block = b"\x12" + number(len(body)) + body
+    assert dagpb.encode([dagpb.Link(cid, name, size)], None) == block
+    assert dagpb.decode(block) == ([dagpb.Link(cid, name, size)], None)
+
+
+@pytest.mark.parametrize("at", range(2, 49))
+def test_the_short_way_for_a_spoilt_link_says_what_the_general_one_says(
+    at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = dagpb.encode([dagpb.Link(CID.of(RAW, b"x"), b"name", 4096)], None)
+    spoilt = [block[:at], *(block[:at] + bytes((byte,)) + block[at + 1 :] for byte in range(256))]
+    short = [said(one) for one in spoilt]
+    monkeypatch.setattr(dagpb, "_decode_common", lambda block, at, stop: None)
+    assert short == [said(one) for one in spoilt]
+
+
+def said(block: bytes) -> object:
+    try:
+        return dagpb.decode(block)
+    except RemoteProtocolError:
+        return "refused"
 
 
 def test_links_are_sorted_by_name() -> None:
