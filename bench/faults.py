@@ -35,7 +35,7 @@ def kills(full: bool) -> None:
     done = fetches = 0
     while done < wanted:
         with workspace() as base:
-            done += kill_run(base, wanted - done, size=256 * MIB, seed=fetches)[0]
+            done += kill_run(base, wanted - done, size=200 * MIB, seed=fetches)[0]
         fetches += 1
     report("kill -9 during a fetch", kills=done, fetches=fetches, lost=0)
     shares = cut = 0
