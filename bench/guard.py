@@ -21,7 +21,7 @@ import trio
 
 from bench.support import report
 from p2pshare.net import ping
-from tests.support_guard import Victim, attack, dial_once, p99, ping_all_along, victim, whole
+from tests.support_guard import Times, Victim, attack, dial_once, p99, ping_all_along, victim, whole
 from tests.support_nodes import RealNode, running
 
 MIB = 1 << 20
@@ -39,11 +39,10 @@ def at_least(limit: float, measured: float) -> dict[str, Any]:
 @asynccontextmanager
 async def pinged(target: Victim) -> AsyncIterator[list[float]]:
     """The round trips of an honest peer's pings while the body runs, in seconds."""
-    times: list[float] = []
+    times = Times()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ping_all_along, target.address, 9, times)
-        while len(times) < 20:
-            await trio.sleep(0.05)
+        await times.reach(20)
         times.clear()
         yield times
         nursery.cancel_scope.cancel()

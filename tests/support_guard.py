@@ -124,14 +124,31 @@ async def dial_once(address: str, number: int, *, patience: float = 10.0) -> flo
         return trio.current_time() - begun
 
 
-async def ping_all_along(address: str, number: int, times: list[float], *, every: float = 0.01) -> None:
+class Times(list[float]):
+    """Round trips, to which one may wait to come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._more = trio.Event()
+
+    def add(self, seconds: float) -> None:
+        self.append(seconds)
+        self._more.set()
+        self._more = trio.Event()
+
+    async def reach(self, count: int) -> None:
+        while len(self) < count:
+            await self._more.wait()
+
+
+async def ping_all_along(address: str, number: int, times: Times, *, every: float = 0.01) -> None:
     """Pings on one connection for ever, each round trip into `times`; raises when one is not answered in 10 s."""
     async with network(number, listen=[]) as honest:
         peer = await honest.connect(address)
         async with await honest.open_stream(peer, [ping.PROTOCOL]) as stream:
             while True:
                 with trio.fail_after(10):
-                    times.append(await ping.measure(stream))
+                    times.add(await ping.measure(stream))
                 await trio.sleep(every)
 
 

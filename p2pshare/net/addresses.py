@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import ifaddr
 
@@ -35,11 +36,16 @@ def dial_target(address: str) -> tuple[str, int]:
     return parts[2], int(parts[4])
 
 
-def from_socket(host: str, port: int) -> str:
-    """The multiaddr of a socket's address; an IPv4 address that came in through an IPv6 socket is IPv4."""
+@lru_cache(maxsize=1024)  # whoever floods us comes from the same addresses
+def ip_of_socket(host: str) -> IP:
+    """The IP of a socket's address; an IPv4 address that came in through an IPv6 socket is IPv4."""
     ip = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
+    return ip.ipv4_mapped or ip if isinstance(ip, ipaddress.IPv6Address) else ip
+
+
+def from_socket(host: str, port: int) -> str:
+    """The multiaddr of a socket's address."""
+    ip = ip_of_socket(host)
     return f"/ip{ip.version}/{ip}/tcp/{port}"
 
 

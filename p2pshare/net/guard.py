@@ -3,7 +3,7 @@
 A connection is half-open from accept until both sides have proven who they are. Each address, each network and the
 whole have a limit; over a limit the oldest of the fullest goes, so an address that opens many drops its own, and a
 newcomer always gets a turn. (Kubo's one queue for all lets 125 addresses shut everyone out.) Who makes its own go more
-than a few hundred times a second is refused at once: an accept must be cheaper for us than the connect was for them.
+than a few dozen times a second is refused at once: an accept must be cheaper for us than the connect was for them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from p2pshare.net.bucket import Bucket
 
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 Group = tuple[int, int]  # IP version, leading bits
+BURST = 4  # seconds' worth of `churn` that may come at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class HalfOpenLimits:
     total: int = 128
     per_network: int = 32
     per_address: int = 8
-    churn: float = 256.0  # newcomers a second that may take the place of one of their own network
+    churn: float = 64.0  # newcomers a second that may take the place of one of their own network
 
 
 def network_of(ip: IP) -> Group:
@@ -127,7 +128,7 @@ class HalfOpenTable:
 
     def _crowd(self, crowds: dict[Group, _Crowd], group: Group) -> _Crowd:
         if (crowd := crowds.get(group)) is None:
-            crowd = crowds[group] = _Crowd(Bucket(self._limits.churn, self._limits.churn))
+            crowd = crowds[group] = _Crowd(Bucket(BURST * self._limits.churn, self._limits.churn))
         return crowd
 
     def _fullest(self) -> _Crowd:

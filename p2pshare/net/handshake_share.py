@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 SHARE = 0.17  # of one core, for what is timed here; what else a new connection costs us comes on top: 0.3 in all
 BURST = 0.02  # seconds of CPU that need no waiting: a ping in between waits no longer
+PAUSE = 0.01  # seconds at least, once there is debt: many small steps at once, not each at its own wakeup
 
 
 class HandshakeShare:
@@ -42,14 +43,26 @@ class HandshakeShare:
             if not self._queues:
                 self._wanted = trio.Event()
                 await self._wanted.wait()
-            await trio.sleep_until(self._paid_until - self._ahead)
+            if trio.current_time() < (due := self._paid_until - self._ahead):
+                await trio.sleep_until(due + PAUSE)
             if self._queues:
                 self._next().set()
             await trio.lowlevel.checkpoint()  # it takes its step, and pays
 
     async def work(self, group: Group | None, handshake: Coroutine[Any, Any, T]) -> T:
-        """Runs `handshake`, each step of it when it is the turn of `group`."""
-        return await _stepwise(handshake, lambda: self._turn(group), self._pay)
+        """Runs `handshake`, each step of it when it is the turn of `group`. When it is made, as much again is owed for
+        the connection's tasks, identify and end: a flood of handshakes that are made and left costs us both.
+        """
+        spent = 0.0
+
+        def pay(seconds: float) -> None:
+            nonlocal spent
+            spent += seconds
+            self._pay(seconds)
+
+        made = await _stepwise(handshake, lambda: self._turn(group), pay)
+        self._owe(spent)
+        return made
 
     async def _turn(self, group: Group | None) -> None:
         if not self._queues and trio.current_time() >= self._paid_until - self._ahead:
@@ -78,6 +91,9 @@ class HandshakeShare:
 
     def _pay(self, seconds: float) -> None:
         self.cpu += seconds
+        self._owe(seconds)
+
+    def _owe(self, seconds: float) -> None:
         self._paid_until = max(self._paid_until, trio.current_time()) + seconds / self._share
 
 

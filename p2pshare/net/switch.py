@@ -15,8 +15,8 @@ import trio
 
 from p2pshare.errors import RemoteError, TimedOut, Unreachable, UsageError
 from p2pshare.net import descriptors, tcp
-from p2pshare.net.addresses import IP, advertised, from_socket, interface_ips
-from p2pshare.net.api import Network, PeerEvent, PeerInfo, Stream, StreamHandler
+from p2pshare.net.addresses import IP, advertised, from_socket, interface_ips, ip_of_socket
+from p2pshare.net.api import Network, PeerEvent, PeerInfo, Reachability, Stream, StreamHandler
 from p2pshare.net.book import AddressBook
 from p2pshare.net.complaints import Complaints
 from p2pshare.net.connection import Connection
@@ -90,8 +90,7 @@ class Switch(Network):
             self._half_open.drop_one()  # so that silent ones do not hold what there is
             return
         address = from_socket(*peer)
-        ip = multiaddr.ip_of(address)
-        assert ip is not None
+        ip = ip_of_socket(peer[0])
         scope = trio.CancelScope(deadline=trio.current_time() + self._limits.handshake_seconds)
         entry = self._half_open.enter(ip, scope.cancel, trio.current_time())
         if entry is None:

@@ -21,7 +21,7 @@ from p2pshare.net.addresses import IP, listen_target
 _log = logging.getLogger(__name__)
 
 _NO_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-_BACKLOG = 1024  # the kernel cuts it to net.core.somaxconn
+_BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn; who finds it full tries again a second later
 _GONE = (errno.ECONNABORTED, errno.EPROTO, errno.ECONNRESET)  # it went away before it was accepted
 _WMEM = Path("/proc/sys/net/ipv4/tcp_wmem")  # least, first and largest send buffer of the kernel's tuning
 _SEND_BUFFER = 8 << 20  # bytes; the kernel doubles it, and cuts it to twice net.core.wmem_max

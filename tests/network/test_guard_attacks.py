@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from p2pshare_protocols.yamux_frames import PROTOCOL_ERROR
-from tests.support_guard import Victim, attack, dial_once, ping_all_along, victim, whole
+from tests.support_guard import Times, Victim, attack, dial_once, ping_all_along, victim, whole
 
 MIB = 1 << 20
 pytestmark = pytest.mark.slow
@@ -21,14 +21,13 @@ pytestmark = pytest.mark.slow
 @asynccontextmanager
 async def honest_peer(target: Victim) -> AsyncIterator[list[float]]:
     """Pings all along; every one must be answered, and there must be some after the attack."""
-    times: list[float] = []
+    times = Times()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ping_all_along, target.address, 9, times)
         yield times
         before = len(times)
         with trio.fail_after(20):
-            while len(times) < before + 5:
-                await trio.sleep(0.05)
+            await times.reach(before + 5)
         nursery.cancel_scope.cancel()
 
 
