@@ -16,7 +16,7 @@ import trio
 from p2pshare.errors import RemoteError, TimedOut, Unreachable, UsageError
 from p2pshare.net import descriptors, tcp
 from p2pshare.net.addresses import IP, advertised, from_socket, interface_ips, ip_of_socket
-from p2pshare.net.api import Network, PeerEvent, PeerInfo, Reachability, Stream, StreamHandler
+from p2pshare.net.api import Network, PeerEvent, PeerInfo, Stream, StreamHandler
 from p2pshare.net.book import AddressBook
 from p2pshare.net.complaints import Complaints
 from p2pshare.net.connection import Connection
