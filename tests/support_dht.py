@@ -10,7 +10,7 @@ import trio
 from trio.testing import memory_stream_pair
 
 from p2pshare.errors import RemoteError, TimedOut, Unreachable
-from p2pshare.net.api import Network, PeerEvent, PeerInfo, Stream, StreamHandler
+from p2pshare.net.api import Network, PeerEvent, PeerInfo, Reachability, Stream, StreamHandler
 from p2pshare_protocols import multiaddr, peerid
 
 
@@ -69,12 +69,22 @@ class FakeNetwork(Network):
         self.subscribers: list[trio.MemorySendChannel[PeerEvent]] = []
         self.dead = False
         self.opened = 0
+        self.reach = Reachability("private", "")
 
     def addresses(self) -> list[str]:
         return [f"{self.address}/p2p/{self.peer_id}"] if self.listens else []
 
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         self.handlers[protocol] = handler
+
+    def unhandle(self, protocol: str) -> None:
+        if self.handlers.pop(protocol, None):
+            for peer_id in self.connected:
+                for subscriber in self.board.nodes[peer_id].subscribers:
+                    subscriber.send_nowait(PeerEvent("identified", self.peer_id))
+
+    def reachability(self) -> Reachability:
+        return self.reach
 
     async def open_stream(self, peer_id: str, protocols: Sequence[str], *, timeout: float = 10.0) -> Stream:
         await trio.lowlevel.checkpoint()

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import Literal
 
 import trio
 
@@ -48,6 +49,9 @@ class DHT(ABC):
         """
         return []
 
+    def become(self, role: Literal["client", "server"], why: str) -> None:  # noqa: B027
+        """Serve others from now on, or stop it; they are told. `why` is half a sentence for `status`."""
+
     async def joined(self) -> None:
         """Returns once a node of the DHT has answered us."""
         await trio.sleep_forever()
@@ -66,4 +70,5 @@ class DHT(ABC):
 
     @abstractmethod
     def status(self) -> dict[str, object]:
-        """{"nodes": servers in the routing table, "mode": "client"|"server", "records": provider records kept}."""
+        """{"nodes": servers in the routing table, "mode": "client"|"server", "why": of the mode, "records": provider
+        records kept}."""

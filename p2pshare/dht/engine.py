@@ -52,7 +52,6 @@ class Engine(DHT):
         kads: Sequence[Kad],
         records: Records,
         addresses: Addresses,
-        role: Role,
         *,
         rng: random.Random,
     ) -> None:
@@ -60,7 +59,8 @@ class Engine(DHT):
         self._kads = kads
         self._records = records
         self._addresses = addresses
-        self._role = role
+        self._role: Role = "client"
+        self._why = ""
         self._rng = rng
         self._provides = trio.CapacityLimiter(PROVIDES)
         self._values = ValueSearch(kads, records)
@@ -196,6 +196,17 @@ class Engine(DHT):
             for contact in lookup.region()[:count]
         ]
 
+    def become(self, role: Role, why: str) -> None:
+        self._why = why
+        if role == self._role:
+            return
+        self._role = role
+        for kad in self._kads:
+            if role == "server":
+                self._net.handle(kad.protocol, Server(self._net, kad.table, self._records, self._addresses).handle)
+            else:
+                self._net.unhandle(kad.protocol)
+
     async def joined(self) -> None:
         async def one(kad: Kad) -> None:
             await kad.entered.wait()
@@ -216,10 +227,21 @@ class Engine(DHT):
 
     def status(self) -> dict[str, object]:
         nodes = sum(len(kad.table) for kad in self._kads)
-        said: dict[str, object] = {"nodes": nodes, "mode": self._role, "records": self._records.count()}
+        said: dict[str, object] = {"nodes": nodes, "mode": self._role, "why": self._why}
+        said["records"] = self._records.count()
         if self.sweep is not None:
             said["announce"] = self.sweep.status()
         return said
+
+
+def role_for(net: Network, mode: Mode) -> tuple[Role, str]:
+    """The role and why. In "auto" a server is who can be reached, or listens in a private network."""
+    if mode != "auto":
+        return mode, "dht.mode says so"
+    if not net.addresses():
+        return "client", "it listens nowhere"
+    reach = net.reachability()
+    return ("server" if reach.state in ("private", "direct") else "client"), reach.why
 
 
 @asynccontextmanager
@@ -239,13 +261,11 @@ async def open_dht(
 ) -> AsyncIterator[DHT]:
     """The DHT on `net`, serving and keeping itself fresh until the context is left.
 
-    `networks` are protocol IDs. In "auto" a node that listens is a server. `announced` gives the CIDs that are to
-    stay findable: each is provided again every 22 h, and `reannounced` hears the outcome. `limit` is the time in
+    `networks` are protocol IDs. For "auto" see `role_for`; who opens the DHT calls `become` as that changes.
+    `announced` gives the CIDs that are to stay findable: each is provided again every 22 h, and `reannounced` hears the outcome. `limit` is the time in
     seconds that one question may take, `rate` how many messages a second announcing again may send.
     """
     rng = rng or random.SystemRandom()
-    listens = mode == "server" or (mode == "auto" and bool(net.addresses()))
-    role: Role = "server" if listens else "client"
     addresses = Addresses(net, allow_private=allow_private)
     records = Records(store, net.peer_id, wall_clock=wall_clock, rng=rng)
     async with background() as nursery:
@@ -253,15 +273,13 @@ async def open_dht(
             Kad(protocol, net, addresses, nursery, allow_private=allow_private, rng=rng, limit=limit)
             for protocol in dict.fromkeys(networks)
         ]
-        engine = Engine(net, kads, records, addresses, role, rng=rng)
+        engine = Engine(net, kads, records, addresses, rng=rng)
         if announced is not None:
             engine.sweep = Sweep(
                 kads, records, addresses, engine, announced=announced, reannounced=reannounced, rate=rate, rng=rng
             )
         upkeep = Upkeep(net, store, kads, records, engine.sweep)
-        if role == "server":
-            for kad in kads:
-                net.handle(kad.protocol, Server(net, kad.table, records, addresses).handle)
+        engine.become(*role_for(net, mode))
         await upkeep.start(nursery)
         try:
             yield engine

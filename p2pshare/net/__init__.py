@@ -6,7 +6,7 @@ what travels on its streams.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from p2pshare.net.api import Network
@@ -25,13 +25,15 @@ async def open_network(
     remembered: Remembered | None = None,
     agent: str = "p2pshare",
     limits: Limits | None = None,
+    public: Callable[[str], bool] | None = None,
 ) -> AsyncIterator[Network]:
     """The network, listening. Leaving closes everything in less than two seconds, whatever peers do.
 
     listen: multiaddrs such as /ip4/0.0.0.0/tcp/4001; port 0 takes a free one. bootstrap: multiaddrs ending in /p2p/ID.
     rendezvous_lan: find and be found by mDNS. allow_private_addresses: dial and advertise private addresses that
     strangers tell, and count loopback as one trusted machine (tests, closed networks). remembered: peers of earlier
-    runs, see `Remembered`. Raises ConfigError for a bad address, Exists when a port is used, PermissionDenied.
+    runs, see `Remembered`. public: which addresses are outside, for tests; by default
+    all that are not private. Raises ConfigError for a bad address, Exists when a port is used, PermissionDenied.
     """
     from p2pshare.net.opening import opened  # imports libp2p: 1 to 2 s, so not before it is needed
 
@@ -45,6 +47,7 @@ async def open_network(
         remembered=remembered,
         agent=agent,
         limits=limits,
+        public=public,
     ) as network:
         yield network
 

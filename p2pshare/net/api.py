@@ -80,6 +80,14 @@ class PeerEvent:
     peer_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reachability:
+    """Whether others can reach this node from outside; "private" where there is no outside. `why`: half a sentence."""
+
+    state: Literal["private", "direct", "no", "unknown"]
+    why: str
+
+
 class Network(ABC):
     """The node on the network. Made by `p2pshare.net.open_network`, an async context manager."""
 
@@ -92,6 +100,17 @@ class Network(ABC):
     @abstractmethod
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         """Serve `protocol`. An exception of the handler resets the stream, is logged, and ends nothing else."""
+
+    def unhandle(self, protocol: str) -> None:
+        """Serve `protocol` no more, and tell peers so. Streams that are open go on."""
+        raise NotImplementedError
+
+    def reachability(self) -> Reachability:
+        return Reachability("private", "nothing is known of an outside")
+
+    async def reachability_changed(self, known: Reachability) -> None:
+        """Returns once `reachability()` is not `known`."""
+        await trio.sleep_forever()
 
     @abstractmethod
     async def open_stream(self, peer_id: str, protocols: Sequence[str], *, timeout: float = 10.0) -> Stream:

@@ -96,6 +96,7 @@ class Attendant:
         connection.agent = told.agent
         connection.protocols = told.protocols
         connection.listen_addresses = told.listen_addresses
+        connection.observed = told.observed
         self._switch.add_addresses(connection.peer_id, told.listen_addresses, ttl=_ADDRESS_SECONDS)
         from_here = multiaddr.ip_of(connection.address)  # private or not: it has just reached us from there
         there = [address for address in told.listen_addresses if multiaddr.ip_of(address) == from_here]

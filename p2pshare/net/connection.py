@@ -49,6 +49,7 @@ class Connection:
         self.agent = ""
         self.protocols: frozenset[str] = frozenset()
         self.listen_addresses: tuple[str, ...] = ()
+        self.observed: str | None = None  # where the peer says it sees us
         self.closed = False
         self.when_idle: Callable[[], None] = lambda: None  # called when the last stream that we opened was closed
         self.inbound = 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -17,8 +18,11 @@ from p2pshare.net.kinds import KnownPeers
 from p2pshare.net.mdns import find_on_lan
 from p2pshare.net.own import own_muxers, own_sessions
 from p2pshare.net.parts import Identity, Limits, Remembered
+from p2pshare.net.reach_client import ReachClient
+from p2pshare.net.reach_server import ReachServer
 from p2pshare.net.switch import Switch
 from p2pshare.net.upgrade import Upgrader
+from p2pshare_protocols import multiaddr
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +38,7 @@ async def opened(
     remembered: Remembered | None,
     agent: str,
     limits: Limits,
+    public: Callable[[str], bool] | None = None,
 ) -> AsyncIterator[Switch]:
     """See `p2pshare.net.open_network`."""
     configured = check_bootstrap(bootstrap)
@@ -51,6 +56,9 @@ async def opened(
                 nursery=nursery,
             )
             attendant = Attendant(switch, identity, agent, remembered)
+            public, rng = public or (lambda address: not multiaddr.is_private(address)), random.SystemRandom()
+            ReachServer(switch, public=public, rng=rng)
+            nursery.start_soon(ReachClient(switch, public=public, rng=rng).run)
             nursery.start_soon(attendant.push_changes)
             nursery.start_soon(switch.rates.sample, switch.totals)
             nursery.start_soon(switch.keep_house)

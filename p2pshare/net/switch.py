@@ -16,7 +16,7 @@ import trio
 from p2pshare.errors import RemoteError, TimedOut, Unreachable, UsageError
 from p2pshare.net import descriptors, tcp
 from p2pshare.net.addresses import IP, advertised, from_socket, interface_ips, ip_of_socket
-from p2pshare.net.api import Network, PeerEvent, PeerInfo, Stream, StreamHandler
+from p2pshare.net.api import Network, PeerEvent, PeerInfo, Reachability, Stream, StreamHandler
 from p2pshare.net.book import AddressBook
 from p2pshare.net.complaints import Complaints
 from p2pshare.net.connection import Connection
@@ -27,6 +27,7 @@ from p2pshare.net.handshake_share import HandshakeShare
 from p2pshare.net.kinds import Kind
 from p2pshare.net.parts import Limits
 from p2pshare.net.rates import Rates
+from p2pshare.net.reach import Reach
 from p2pshare.net.table import ConnectionTable
 from p2pshare.net.upgrade import Upgraded, Upgrader
 from p2pshare_protocols import multiaddr
@@ -62,6 +63,7 @@ class Switch(Network):
         self.changed_at = trio.current_time()
         self.rates = Rates()
         self.inbound_from_public = False
+        self._reach = Reach()
         self._upgrader = upgrader
         self._bound = bound
         self._limits = limits
@@ -198,13 +200,40 @@ class Switch(Network):
         now = trio.current_time()
         if now - self._looked_at >= _INTERFACE_SECONDS:  # identify asks as often as strangers like
             self._interfaces, self._looked_at = interface_ips(), now
-        return advertised(self._bound, self._interfaces, allow_private=self._allow_private)
+        own = advertised(self._bound, self._interfaces, allow_private=self._allow_private)
+        return list(dict.fromkeys([*own, *self._reach.confirmed]))
 
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         if protocol not in self.handlers:
-            self.changed_at = trio.current_time()
-            self.changed.set()
+            self._tell_changes()
         self.handlers[protocol] = handler
+
+    def unhandle(self, protocol: str) -> None:
+        if self.handlers.pop(protocol, None) is not None:
+            self._tell_changes()
+
+    def _tell_changes(self) -> None:
+        self.changed_at = trio.current_time()
+        self.changed.set()
+
+    def reachability(self) -> Reachability:
+        return self._reach.now
+
+    async def reachability_changed(self, known: Reachability) -> None:
+        await self._reach.changed(known)
+
+    def set_reachability(self, found: Reachability) -> None:
+        if self._reach.set(found):
+            self._tell_changes()
+
+    def confirm(self, address: str) -> None:
+        """Others reach us at `address`: it is told like those of the interfaces."""
+        if address not in self.listen_addresses() and self._reach.confirm(address):
+            self._tell_changes()
+
+    async def dial_aside(self, peer_id: str, address: str) -> Upgraded:
+        """A connection that is in no table: the caller ends it. Raises RemoteError."""
+        return await dial_tcp(self._upgrader, peer_id, address)
 
     async def open_stream(self, peer_id: str, protocols: Sequence[str], *, timeout: float = 10.0) -> Stream:
         if peer_id == self.peer_id:
@@ -326,12 +355,18 @@ class Switch(Network):
         live = [connection.traffic() for connection in self._table]
         return self.rates.total(live)
 
+    def _reachable(self) -> str:
+        if (state := self._reach.now.state) in ("direct", "no"):
+            return state
+        return "direct" if self.inbound_from_public else "unknown"
+
     def status(self) -> dict[str, object]:
         rate_in, rate_out = self.rates.per_second
         bytes_in, bytes_out = self.totals()
         return {
             "listen": self.addresses(),
-            "reachable": "direct" if self.inbound_from_public else "unknown",
+            "reachable": self._reachable(),
+            "reachable_why": self._reach.now.why,
             "rates": {"in": rate_in, "out": rate_out},
             "bytes": {"in": bytes_in, "out": bytes_out},
             "connections": len(self._table),

@@ -140,7 +140,7 @@ class Doctor:
     def _dht(self) -> Check:
         about = self.dht.status()
         if about.get("nodes"):
-            return Check("dht", "ok", f"{about['nodes']} nodes known, as {about.get('mode')}")
+            return Check("dht", "ok", f"{about['nodes']} nodes known, as {about.get('mode')}: {about.get('why')}")
         remedy = "Connect one: p2pshare peers connect MULTIADDR, or set network.bootstrap"
         return Check("dht", "warn", "no other node is known: nothing can be announced or looked up", remedy)
 

@@ -14,7 +14,7 @@ from p2pshare import fetch, publish
 from p2pshare.config import Config
 from p2pshare.content import BlockReader
 from p2pshare.dht import DHT, open_dht
-from p2pshare.dht.engine import IPFS
+from p2pshare.dht.engine import IPFS, Mode
 from p2pshare.exchange.server import ExchangeServer
 from p2pshare.fetch import FetchParts
 from p2pshare.identity import Identity
@@ -25,6 +25,7 @@ from p2pshare.node.announcing import Announcer
 from p2pshare.node.doctor import Doctor
 from p2pshare.node.indexing import Index, open_index
 from p2pshare.node.meeting import Meeting
+from p2pshare.node.role import keep_role
 from p2pshare.node.running import RunningNode
 from p2pshare.node.upkeep import keep_up
 from p2pshare.store import Store, open_store
@@ -83,6 +84,9 @@ async def open_node(
                     _register_jobs(jobs, node, parts, announcer, index)
                     jobs.recover()
                     nursery.start_soon(keep_up, store)
+                    note = functools.partial(store.events.append, "node")
+                    changed = meeting.wake if meeting is not None else lambda: None
+                    nursery.start_soon(keep_role, network, dht, _mode(config), note, changed)
                     if meeting is not None:
                         nursery.start_soon(meeting.run)
                     yield node
@@ -101,6 +105,10 @@ def _network(config: Config, identity: Identity, store: Store) -> AbstractAsyncC
     )
 
 
+def _mode(config: Config) -> Mode:
+    return config.text("dht.mode")  # type: ignore[return-value]  # the schema allows these three only
+
+
 def _dht(
     config: Config, network: Network, store: Store, announcer: Announcer, wall_clock: Clock
 ) -> AbstractAsyncContextManager[DHT]:
@@ -108,7 +116,7 @@ def _dht(
         network,
         store,
         networks=config.texts("dht.networks"),
-        mode=config.text("dht.mode"),  # type: ignore[arg-type]  # the schema allows these three only
+        mode=_mode(config),
         allow_private=config.flag("network.allow_private_addresses"),
         wall_clock=wall_clock,
         announced=announcer.announced,

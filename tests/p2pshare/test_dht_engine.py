@@ -111,7 +111,7 @@ async def test_alone_nothing_is_provided_and_nothing_found(world: World, autojum
     assert await dht.provide(FILE) == Receipt(0, 0)
     assert await providers(dht) == {}
     assert trio.current_time() == before
-    assert dht.status() == {"nodes": 0, "mode": "server", "records": 1}
+    assert dht.status() == {"nodes": 0, "mode": "server", "why": "", "records": 1}
 
 
 async def test_three_nodes_where_the_third_knows_only_the_second(world: World, autojump_clock: MockClock) -> None:
