@@ -16,6 +16,7 @@ FIGURES = {
     "faults": "bench.faults",
     "small-files": "bench.small_files",
     "publish": "bench.publish",
+    "many-files": "bench.many_files",
     "start": "bench.start",
     "dht": "bench.dht",
     "index": "bench.index",
