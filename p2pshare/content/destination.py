@@ -72,7 +72,10 @@ class Destination:
         with mapped(f"write {path}"), contextlib.ExitStack() as undo:
             self._parent = os.open(directory or ".", _DIRECTORY)
             undo.callback(os.close, self._parent)
-            if not overwrite and self._exists(self._name):
+            self._renamed = part is not None and self._was_renamed(part)
+            if self._renamed:
+                part = self._name
+            elif not overwrite and self._exists(self._name):
                 raise FileExistsError(17, "it is there already", path)
             self._part = part or self._free_part()
             self._resumed = part is not None and self._exists(part)
@@ -110,6 +113,12 @@ class Destination:
     def resumed(self) -> bool:
         """Whether there is something of an earlier run. When not, no record of what was written holds any more."""
         return self._resumed
+
+    @property
+    def renamed(self) -> bool:
+        """Whether an earlier run may have ended behind its rename: what is at the final path is then taken for ours.
+        Compare all of it with its CIDs before anything is written; when it is not whole, open anew without `part`."""
+        return self._renamed
 
     def path_of(self, index: int) -> str:
         """The absolute path of an entry: below NAME.part, and after `finish` below NAME."""
@@ -215,7 +224,8 @@ class Destination:
             for index in range(len(self._entries) - 1, -1, -1):  # a directory after what it holds
                 self._adorn(index, self._entries[index])
             syncfs(self._tree.root) if len(self._entries) > 1 else self._sync_single()
-            self._rename()
+            if not self._renamed:
+                self._rename()
             os.fsync(self._parent)
         self._finished = True
         return self.path
@@ -247,6 +257,17 @@ class Destination:
         except FileNotFoundError:
             return False
         return True
+
+    def _was_renamed(self, part: str) -> bool:
+        if not self._exists(self._name):
+            return False
+        if not self._exists(part):
+            return True
+        there = [os.stat(name, dir_fd=self._parent, follow_symlinks=False) for name in (part, self._name)]
+        both = self._single and os.path.samestat(*there)
+        if both:  # cut off between the new name and the end of the old one, see rename_new
+            os.unlink(part, dir_fd=self._parent)
+        return both
 
     def _free_part(self) -> str:
         """A name that nothing has: what somebody else left there is never ours to write into."""

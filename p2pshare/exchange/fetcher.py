@@ -159,6 +159,9 @@ class Fetcher:
         state = resume.load(self._report.state, root, self._wish.destination, self._wish.part)
         part = state["part"] if state is not None else None
         destination = await trio.to_thread.run_sync(self._open, chosen, part)
+        if destination.renamed and not await _is_whole(destination, chosen):
+            destination.close()
+            destination = await trio.to_thread.run_sync(self._open, chosen, None)
         with destination:
             layout = lay_out(chosen)
             done = resume.done_of(state, layout) if destination.resumed else Bitmap(layout.pieces)
@@ -366,6 +369,20 @@ class _Noting(DagWalk):
         if taken and cid.inline is None:
             self._noted.append(cid.v1.binary)
         return taken
+
+
+async def _is_whole(destination: Destination, entries: Sequence[Entry]) -> bool:
+    """Whether all of the content lies in its files, compared with its CIDs, and nothing more in them."""
+    layout = lay_out(entries)
+    found = Bitmap(layout.pieces)
+    await recheck(Target(destination, layout), layout, found)
+    if not found.full:
+        return False
+    try:
+        files = [number for number, entry in enumerate(entries) if entry.kind == "file" and entry.size is not None]
+        return all(destination.source_file(number).size == entries[number].size for number in files)
+    except P2PShareError:
+        return False
 
 
 def _write_inline(destination: Destination, entries: Sequence[Entry]) -> None:

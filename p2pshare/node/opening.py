@@ -189,3 +189,4 @@ def _register_jobs(jobs: JobManager, node: RunningNode, parts: FetchParts, annou
         limit=FETCHES_AT_ONCE,
         discard=lambda job: fetch.discard(parts.store, job.id),
     )
+    jobs.register("verify", lambda job: fetch.verify(parts, [parts.store.items.get(job.params["item"])], job), limit=1)

@@ -92,9 +92,8 @@ class RunningNode:
         return {"event": "done", "items": len(items), "bytes": done, "damaged": damaged, "repairing": repairing}
 
     def _repair(self, item: Item) -> int:
-        """Fetch it again to where it lies. Only what was fetched: a user's own files are never touched."""
-        params = {"link": views.link_of(item), "path": item.path, "overwrite": True}
-        return self._jobs.start("fetch", params, item.name, item.cid).id
+        """Fetch its damaged files anew. Only of what was fetched: a user's own files are never touched."""
+        return self._jobs.start("verify", {"item": item.id}, item.name, item.cid).id
 
     async def storage_show(self) -> Answer:
         return views.storage_view(self._store)
