@@ -20,7 +20,7 @@ from p2pshare.store import Store, open_store
 from p2pshare_protocols.cid import CID
 from p2pshare_protocols.query import parse
 from tests.support_net import key_pair, network
-from tests.support_search import collector
+from tests.support_search import at_once, collector
 
 NOW = 1_767_225_600.0
 
@@ -94,7 +94,7 @@ class Node:
     async def search(self, words: str, **options: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """(the last event of each result, the done event); local rows too."""
         events, emit = collector()
-        tiers = [CatalogueTier(self.store, self.net.peer_id), self.tier]
+        tiers = [CatalogueTier(self.store, self.net.peer_id, run=at_once), self.tier]
         with trio.fail_after(20):
             done = await search(tiers, parse(words), emit, **options)
         return list({event["cid"]: event for event in events}.values()), done
@@ -118,7 +118,7 @@ async def node(number: int, directory: Path, clock: Clock) -> AsyncIterator[Node
         async with network(number) as net:
             dht = KnownDHT(net)
             keeper = Keeper(net, store, wall_clock=clock, rng=random.Random(number))
-            IndexServer(net, store, keeper=keeper)
+            IndexServer(net, store, keeper=keeper, run=at_once)
             regions = Regions(dht, net)
             publisher = identity_of(key_pair(1000 + number).private)
             placer = Placer(store, net, dht, publisher, regions, files_inside=100, wall_clock=clock)

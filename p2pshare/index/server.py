@@ -10,7 +10,7 @@ import trio
 from p2pshare.errors import RemoteError
 from p2pshare.index.keeping import Keeper
 from p2pshare.index.limits import Allowance
-from p2pshare.index.rows import rows_of
+from p2pshare.index.rows import Run, in_threads, rows_of
 from p2pshare.net.api import Network, Stream
 from p2pshare.store import Store
 from p2pshare_protocols import index_postings as wire
@@ -27,6 +27,7 @@ from p2pshare_protocols.index_messages import (
 )
 
 _AT_ONCE: Final = 16  # answers under way; an answer holds at most 256 KiB
+_SEARCHES: Final = 2  # worker threads that search the catalogue for strangers
 _REQUEST_TIME: Final = 10.0  # seconds for the request to arrive
 _REQUESTS: Final = 256  # on one stream
 _ANSWER_TIME: Final = 30.0  # seconds for the answer to be taken
@@ -41,7 +42,13 @@ class IndexServer:
     """
 
     def __init__(
-        self, net: Network, store: Store, *, allowance: Allowance | None = None, keeper: Keeper | None = None
+        self,
+        net: Network,
+        store: Store,
+        *,
+        allowance: Allowance | None = None,
+        keeper: Keeper | None = None,
+        run: Run | None = None,
     ) -> None:
         self._keeper = keeper
         self._peer_id = net.peer_id
@@ -49,6 +56,7 @@ class IndexServer:
         self._allowance = Allowance(trio.current_time()) if allowance is None else allowance
         self._under_way = 0
         self._placing: set[str] = set()
+        self._run = in_threads(_SEARCHES) if run is None else run
         net.handle(PROTOCOL, self.serve)
 
     async def serve(self, stream: Stream) -> None:
@@ -71,7 +79,7 @@ class IndexServer:
             if self._keeper is not None and "op" in (message := wire.unpack(body)):
                 await self._keep(stream, self._keeper, message)
                 return
-            await self._send(stream, self._look_up(stream.peer_id, body))
+            await self._send(stream, await self._look_up(stream.peer_id, body))
         except trio.TooSlowError:
             raise RemoteError("the peer is too slow to ask or to take the answer", kind="timeout") from None
         except RemoteProtocolError as error:
@@ -106,11 +114,11 @@ class IndexServer:
         with trio.fail_after(_ANSWER_TIME):
             await stream.send_all(answer)
 
-    def _look_up(self, peer_id: str, body: bytes) -> bytes:
+    async def _look_up(self, peer_id: str, body: bytes) -> bytes:
         """All frames of the answer to the request `body`. The time it takes is on `peer_id`'s account."""
         begin = trio.current_time()
         query, limit = decode_request(body)
-        found = rows_of(self._store, query, limit, peer_id=self._peer_id, for_strangers=True)
+        found = await rows_of(self._store, query, limit, peer_id=self._peer_id, for_strangers=True, run=self._run)
         rows = [encode_row(row) for row in found.rows]
         told = [row for row in rows if row is not None]
         frames, everything = encode_pages(told)

@@ -9,13 +9,14 @@ import trio
 
 from p2pshare.errors import RemoteError
 from p2pshare.index.client import IndexClient
-from p2pshare.index.rows import rows_of
+from p2pshare.index.rows import Run, in_threads, rows_of
 from p2pshare.net.api import Network
 from p2pshare.store import Store
 from p2pshare_protocols.index_messages import PROTOCOL, Row
 from p2pshare_protocols.query import Query
 
 _PEERS_AT_ONCE: Final = 32
+_OWN_SEARCHES: Final = 8  # at once, in worker threads
 
 TierName = Literal["local", "peer", "dht"]
 
@@ -65,12 +66,14 @@ class CatalogueTier:
 
     name: TierName = "local"
 
-    def __init__(self, store: Store, peer_id: str) -> None:
+    def __init__(self, store: Store, peer_id: str, *, run: Run | None = None) -> None:
         self._store = store
         self._peer_id = peer_id
+        self._run = in_threads(_OWN_SEARCHES) if run is None else run
 
     async def ask(self, question: Question, answers: Answers) -> None:
-        found = rows_of(self._store, question.query, question.limit, peer_id=self._peer_id, for_strangers=False)
+        query, limit, _ = question
+        found = await rows_of(self._store, query, limit, peer_id=self._peer_id, for_strangers=False, run=self._run)
         answers.nodes += 1
         answers.complete &= found.complete
         for row in found.rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -15,10 +16,10 @@ from p2pshare.store.blocks import Blocks
 from p2pshare.store.cache import Cache
 from p2pshare.store.database import Database
 from p2pshare.store.events import Events
+from p2pshare.store.found import search
 from p2pshare.store.items import Items
 from p2pshare.store.jobs import Jobs
-from p2pshare.store.model import FoundRow
-from p2pshare.store.names import Names
+from p2pshare.store.model import FoundRows
 from p2pshare.store.own_postings import OwnPostings
 from p2pshare.store.peers import Peers
 from p2pshare.store.postings import Postings
@@ -31,6 +32,7 @@ from p2pshare_protocols.query_model import Query
 
 CATALOGUE = "catalogue.sqlite"
 BALLAST = "ballast"
+SEARCH_SECONDS = 2.0  # filters alone over 1,000,000 names take 1 s
 COPIES = "copies"  # where kept copies lie, below the catalogue's directory
 UNUSED = 86_400.0  # seconds after which what is cached and was not used is dropped
 
@@ -42,11 +44,16 @@ class Reader:
         self._db = Database(path, read_only=True)
         self.references = References(self._db)
         self.blocks = Blocks(self._db, self.references)
-        self._names = Names(self._db)
 
-    def search(self, query: Query, limit: int = 100) -> list[FoundRow]:
-        """As `store.items.search`: a word that 200,000 files share takes 0.2 s, better not spent on the trio thread."""
-        return self._names.search(query, limit)
+    def search(
+        self, query: Query, limit: int = 100, *, seconds: float = SEARCH_SECONDS, stop: threading.Event | None = None
+    ) -> FoundRows:
+        """Items, and files inside of items, that the query's words, phrases and filters let through, best first.
+
+        Ends after `seconds` or when `stop` is set, with what was found. `query.publisher` is not looked at: all of
+        this is ours.
+        """
+        return search(self._db, query, limit, seconds=seconds, stop=stop or threading.Event())
 
     def close(self) -> None:
         self._db.close()

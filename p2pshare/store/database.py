@@ -23,6 +23,10 @@ BUSY_SECONDS = 5.0
 _DAMAGED = "move the file away and start again: the shared files themselves are untouched, and can be shared anew"
 
 
+class Interrupted(LocalError):
+    """A statement ended because `Database.interrupted` said so."""
+
+
 class Database:
     """For one thread at a time. Statements outside of a transaction commit by themselves."""
 
@@ -83,6 +87,11 @@ class Database:
             return self._connection.execute(sql, values).fetchall()
         except (sqlite3.Error, OverflowError) as error:
             raise self._map(error) from error
+
+    def rows(self, sql: str, values: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
+        """Row after row as SQLite finds them."""
+        with self._mapped():
+            yield from self._connection.execute(sql, values)
 
     def first(self, sql: str, values: Sequence[object] = ()) -> tuple[Any, ...] | None:
         try:
@@ -192,6 +201,22 @@ class Database:
         if self._depth:
             self._on_rollback.append(hook)
 
+    @contextlib.contextmanager
+    def interrupted(self, over: Callable[[], bool], steps: int) -> Iterator[None]:
+        """Statements inside end with Interrupted once `over()` is true.
+
+        It is asked every `steps` instructions of SQLite's machine (sqlite.org/c3ref/progress_handler.html).
+        """
+        self._connection.set_progress_handler(over, steps)
+        try:
+            yield
+        finally:
+            self._connection.set_progress_handler(None, 0)
+
+    def function(self, name: str, call: Callable[..., str]) -> None:
+        """`call` as an SQL function of this connection."""
+        self._connection.create_function(name, -1, call, deterministic=True)
+
     def _no_room(self) -> bool:
         try:
             room = os.statvfs(self.path.parent)
@@ -215,6 +240,8 @@ class Database:
             freed = self._ballast is not None and self._ballast.release()
             hint = "remove something: `p2pshare unshare` works now" if freed else "free some room on this disk"
             return DiskFull(f"the disk that holds {self.path.name} is full", hint=hint)
+        if code == sqlite3.SQLITE_INTERRUPT:
+            return Interrupted(f"the search of {self.path.name} took too long")
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return LocalError(f"{self.path.name} is damaged: {error}", hint=_DAMAGED)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

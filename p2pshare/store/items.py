@@ -11,12 +11,11 @@ from p2pshare.errors import Exists, NotFound, UsageError
 from p2pshare.store.blocks import Blocks
 from p2pshare.store.database import Database
 from p2pshare.store.filetypes import type_of
-from p2pshare.store.model import FoundRow, Item, ItemDraft, ItemState, NameRow
+from p2pshare.store.model import Item, ItemDraft, ItemState, NameRow
 from p2pshare.store.names import Names, NameTuple
 from p2pshare.store.references import References
 from p2pshare.store.text import blob_to_path, from_json, path_to_blob, plain, to_json
 from p2pshare_protocols.cid import CID
-from p2pshare_protocols.query_model import Query
 
 MAX_TAGS: Final = 64
 MAX_TAG: Final = 128
@@ -27,7 +26,6 @@ _FLUSH_BYTES: Final = 256 << 20  # sent bytes that may be counted in memory only
 
 # Methods called `list` hide the type in the rest of a class.
 ItemList = list[Item]
-FoundList = list[FoundRow]
 NameList = list[tuple[int, NameRow]]
 
 _COLUMNS = (
@@ -217,10 +215,3 @@ class Items:
         prefix = path_to_blob(directory.rstrip("/"))
         sql = "SELECT sum(size) FROM items WHERE removing = 0 AND path > ? AND path < ?"
         return self._db.number(sql, (prefix + b"/", prefix + b"0"))
-
-    def search(self, query: Query, limit: int = 100) -> FoundList:
-        """Items, and files inside of items, that the query's words, phrases and filters let through, best first.
-
-        `query.publisher` is not looked at: all of this is ours.
-        """
-        return self._names.search(query, limit)

@@ -79,22 +79,33 @@ class NameRow(NamedTuple):
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FoundRow:
-    """A hit of the local search. `path_in_item` is "" for the item itself; a higher `score` is better."""
+    """A hit of the local search, with what is known of its item. `path_in_item` is "" for the item itself."""
 
     item_id: int
     cid: CID
     root_cid: CID
     path_in_item: str
     name: str
+    item_name: str
     size: int
     type: str
-    score: float
-    kind: str = "file"
-    created: float = 0.0
-    tags: tuple[str, ...] = ()
-    title: str = ""
+    kind: str
+    created: float
+    tags: tuple[str, ...]
+    title: str
+    mime: str
+    state: ItemState
+    index: bool
+    origin: Origin
+
+
+class FoundRows(NamedTuple):
+    """`rows`, best first; `complete` when nothing that matches was left out."""
+
+    rows: list[FoundRow]
+    complete: bool
 
 
 @dataclass(frozen=True, slots=True)

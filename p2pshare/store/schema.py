@@ -13,6 +13,8 @@ from typing import Final
 
 from p2pshare.errors import LocalError
 from p2pshare.store.database import Database
+from p2pshare.store.found import type_words
+from p2pshare.store.text import blob_to_path
 
 APPLICATION_ID: Final = 0x70327073  # "p2ps", for file(1) and against opening somebody else's database
 
@@ -140,7 +142,14 @@ _SPOKEN: Final = (
     "ALTER TABLE peers ADD COLUMN learned REAL NOT NULL DEFAULT 0",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _PROVIDERS, _POSTINGS, _VALUES, _SPOKEN)
+# The ending of a file's name is a term of its own, so that `ext:pdf` is looked up and not looked for.
+_ENDINGS: Final = (
+    """UPDATE words SET type = (
+        SELECT type_words(n.type, CASE n.path WHEN x'' THEN i.name ELSE n.path END)
+        FROM names n JOIN items i ON i.id = n.item WHERE n.id = words.rowid)""",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _PROVIDERS, _POSTINGS, _VALUES, _SPOKEN, _ENDINGS)
 VERSION: Final = len(MIGRATIONS)
 
 
@@ -161,6 +170,7 @@ def migrate(database: Database, to: int = VERSION) -> int:
             kind="version-mismatch",
             hint="run the newer version of p2pshare that made it, or start with another home",
         )
+    database.function("type_words", lambda kind, path: type_words(kind, blob_to_path(path).rpartition("/")[2]))
     for version in range(found + 1, to + 1):
         with database.transaction():
             for statement in MIGRATIONS[version - 1]:

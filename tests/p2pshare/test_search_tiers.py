@@ -24,7 +24,7 @@ from p2pshare_protocols.index_messages import Row, encode_end, encode_pages, enc
 from p2pshare_protocols.link import parse_link
 from p2pshare_protocols.query import parse
 from tests.support_net import key_pair
-from tests.support_search import MemoryNetwork, add_directory, add_file, collector
+from tests.support_search import MemoryNetwork, add_directory, add_file, at_once, collector
 
 ME, ALICE, BOB = (key_pair(n).peer_id for n in (1, 2, 3))
 
@@ -67,7 +67,7 @@ def row(name: str, **changes: Any) -> Row:
 
 async def found(store: Store, text: str) -> list[str]:
     events, emit = collector()
-    done = await search([CatalogueTier(store, ME)], parse(text), emit)
+    done = await search([CatalogueTier(store, ME, run=at_once)], parse(text), emit)
     assert done["results"] == len(events)
     return [event["name"] for event in events]
 
@@ -94,7 +94,7 @@ async def test_the_own_catalogue_is_found_in_every_script(store: Store) -> None:
 async def test_a_result_is_as_the_contract_says(store: Store) -> None:
     cid = add_file(store, "2026-raft.mp4", tags=("lecture",))
     events, emit = collector()
-    done = await search([CatalogueTier(store, ME)], parse("raft lecture"), emit, explain=True)
+    done = await search([CatalogueTier(store, ME, run=at_once)], parse("raft lecture"), emit, explain=True)
     [event] = events
     assert event.pop("score") == pytest.approx(0.695)
     assert event == {
@@ -117,7 +117,7 @@ async def test_a_result_is_as_the_contract_says(store: Store) -> None:
 async def test_a_file_in_a_directory_has_its_own_cid_and_a_link_through_the_root(store: Store) -> None:
     root = add_directory(store, "talks", ["2026/raft 1.mp4", "2026/other.mp4"])
     events, emit = collector()
-    await search([CatalogueTier(store, ME)], parse("raft"), emit)
+    await search([CatalogueTier(store, ME, run=at_once)], parse("raft"), emit)
     [event] = events
     assert event["cid"] == str(CID.of(RAW, b"2026/raft 1.mp4"))
     link = parse_link(event["link"])
@@ -138,7 +138,7 @@ async def test_peers_are_merged_with_the_own_catalogue_by_cid(store: Store, auto
         net.add_peer(ALICE, answering(row("raft.mp4", publisher=ALICE), row("raft-notes.mp4", publisher=BOB)))
         net.add_peer(BOB, answering(row("raft.mp4"), row("raft-notes.mp4", publisher=BOB)))
         events, emit = collector()
-        done = await search([CatalogueTier(store, ME), PeerTier(net.net)], parse("raft"), emit)
+        done = await search([CatalogueTier(store, ME, run=at_once), PeerTier(net.net)], parse("raft"), emit)
     assert events[0]["tier"] == "local"
     assert [event["sources"] for event in events if event["name"] == "raft.mp4"] == [1, 2, 3]
     notes = [event for event in events if event["name"] == "raft-notes.mp4"]
@@ -157,7 +157,7 @@ async def test_a_hung_peer_costs_its_timeout_and_nothing_else(store: Store, auto
         async def emit(event: dict[str, Any]) -> None:
             times.append(trio.current_time() - began)
 
-        done = await search([CatalogueTier(store, ME), PeerTier(net.net)], parse("raft"), emit, timeout=7)
+        done = await search([CatalogueTier(store, ME, run=at_once), PeerTier(net.net)], parse("raft"), emit, timeout=7)
     assert times == [0]
     assert done["elapsed"] == 7
     assert (done["nodes"], done["complete"]) == (2, False)
@@ -211,11 +211,11 @@ async def test_the_limit_leaves_room_for_peers_and_ends_the_search(store: Store,
         net.add_peer(ALICE, answering(*(row(f"raft of alice {n}.mp4") for n in range(10))))
         net.add_peer("hung", hanging)
         events, emit = collector()
-        done = await search([CatalogueTier(store, ME), PeerTier(net.net)], parse("raft"), emit, limit=10)
+        done = await search([CatalogueTier(store, ME, run=at_once), PeerTier(net.net)], parse("raft"), emit, limit=10)
         assert [event["tier"] for event in events] == ["local"] * 5 + ["peer"] * 5
         assert (done["results"], done["elapsed"], done["complete"]) == (10, 1, False)
         few, emit = collector()
-        await search([CatalogueTier(store, ME), PeerTier(net.net)], parse("raft -alice"), emit, limit=10)
+        await search([CatalogueTier(store, ME, run=at_once), PeerTier(net.net)], parse("raft -alice"), emit, limit=10)
         assert [event["tier"] for event in few] == ["local"] * 10
 
 
@@ -225,7 +225,7 @@ async def test_sorted_results_wait_for_each_other(store: Store, autojump_clock: 
         net.add_peer(ALICE, answering(row("raft a.mp4", size=9), row("raft b.mp4", size=5)))
         for sort, names in (("size", ["a", "b"]), ("name", ["a", "b"]), ("sources", ["b", "a"])):
             events, emit = collector()
-            tiers = [CatalogueTier(store, ME), PeerTier(net.net)]
+            tiers = [CatalogueTier(store, ME, run=at_once), PeerTier(net.net)]
             await search(tiers, parse("raft"), emit, sort=sort)
             assert [event["name"] for event in events] == [f"raft {name}.mp4" for name in names], sort
 
@@ -233,7 +233,9 @@ async def test_sorted_results_wait_for_each_other(store: Store, autojump_clock: 
 async def test_local_asks_nobody_else(store: Store) -> None:
     async with network() as net:
         net.add_peer(ALICE, answering(row("raft.mp4")))
-        done = await search([CatalogueTier(store, ME), PeerTier(net.net)], parse("raft"), collector()[1], local=True)
+        done = await search(
+            [CatalogueTier(store, ME, run=at_once), PeerTier(net.net)], parse("raft"), collector()[1], local=True
+        )
         assert (done["results"], done["nodes"], net.most_at_once) == (0, 1, 0)
 
 
@@ -252,7 +254,7 @@ async def test_an_error_of_ours_and_one_of_the_client_end_the_search_as_they_are
     async with network() as net:
         net.add_peer("hung", hanging)
         with pytest.raises(trio.BrokenResourceError):
-            await search([CatalogueTier(store, ME), PeerTier(net.net)], parse("raft"), emit)
+            await search([CatalogueTier(store, ME, run=at_once), PeerTier(net.net)], parse("raft"), emit)
 
 
 async def test_a_bad_query_is_a_usage_error() -> None:
@@ -267,7 +269,7 @@ async def test_a_server_answers_only_what_may_be_found(store: Store, autojump_cl
     add_file(store, "raft fetched.mp4", origin="fetched")
     async with network() as net:
         alice = MemoryNetwork(None, ALICE)  # type: ignore[arg-type]
-        IndexServer(alice.net, store)
+        IndexServer(alice.net, store, run=at_once)
         assert alice.handler is not None
         net.add_peer(ALICE, alice.handler)
         events, emit = collector()
@@ -284,7 +286,7 @@ async def test_a_peer_that_asks_too_often_gets_no_answer(store: Store, autojump_
     add_file(store, "raft.mp4")
     async with network() as net:
         alice = MemoryNetwork(None, ALICE)  # type: ignore[arg-type]
-        IndexServer(alice.net, store)
+        IndexServer(alice.net, store, run=at_once)
         assert alice.handler is not None
         net.add_peer(ALICE, alice.handler)
 
@@ -301,7 +303,7 @@ async def test_a_peer_that_asks_too_often_gets_no_answer(store: Store, autojump_
 async def test_a_question_that_is_none_gets_a_reset(store: Store, autojump_clock: MockClock, sent: bytes) -> None:
     async with network() as net:
         alice = MemoryNetwork(None, ALICE)  # type: ignore[arg-type]
-        IndexServer(alice.net, store)
+        IndexServer(alice.net, store, run=at_once)
         assert alice.handler is not None
         net.add_peer(ALICE, alice.handler)
         stream = await net.net.open_stream(ALICE, ["/p2pshare/index/1.0.0"])

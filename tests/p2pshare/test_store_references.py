@@ -172,7 +172,7 @@ def test_a_worker_thread_reads_over_a_connection_of_its_own(store: Store, item: 
         try:
             seen.append(reader.references.locate(A)[0].path)
             seen.append(reader.blocks.get(B))
-            seen.append(reader.search(Query(words=("raft",)))[0].item_id)
+            seen.append(reader.search(Query(words=("raft",))).rows[0].item_id)
             with pytest.raises(LocalError):
                 reader.blocks.put_many(None, [(C, b"c")])
         finally:
