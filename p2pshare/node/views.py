@@ -104,7 +104,7 @@ def status_view(
         "disk": disk,
         "dht": {**dht.status(), **_announcing(store), "meeting": meeting},
         "network": {key: value for key, value in network.items() if key not in ("rates", "reachable")},
-        "problems": problems(net, disk, store),
+        "problems": problems(net, dht, disk, store),
     }
 
 
@@ -114,13 +114,16 @@ def _announcing(store: Store) -> dict[str, int]:
     return {"to_announce": len(wanted), "announced": sum(item.stored > 0 for item in wanted)}
 
 
-def problems(net: Network, disk: dict[str, int], store: Store) -> list[str]:
+def problems(net: Network, dht: DHT, disk: dict[str, int], store: Store) -> list[str]:
     """What is wrong and what to do about it, the worst first."""
     found: list[str] = []
     if disk["free"] < PROBLEM_DISK_FREE:
         found.append("the disk is nearly full: fetches will pause; make room, or move the home with P2PSHARE_HOME")
     if not net.peers():
         found.append("no peers: connect one with `p2pshare peers connect MULTIADDR`, or set network.bootstrap")
+    announce = dht.status().get("announce")
+    if isinstance(announce, dict) and announce.get("behind"):
+        found.append(str(announce["behind"]))
     damaged = sum(1 for item in store.items.list() if item.state != "ok")
     if damaged:
         found.append(f"{damaged} shared item(s) changed or vanished: see `p2pshare shares`, then share them again")

@@ -58,10 +58,14 @@ def _peers(about: dict[str, Any]) -> str:
 
 def _dht(dht: dict[str, Any]) -> str:
     shown = f"{dht.get('nodes', 0)} nodes known, {dht.get('mode') or 'not up yet'}"
+    if dht.get("why"):
+        shown += f" ({dht['why']})"
     if dht.get("records"):
         shown += f", {dht['records']} provider records kept"
     if dht.get("to_announce"):
         shown += f", {dht.get('announced', 0)} of {dht['to_announce']} shares announced"
+    if (announce := dht.get("announce") or {}).get("due"):
+        shown += f", {announce['due']} wait, the oldest for {announce['oldest']:.0f} s"
     return shown
 
 
