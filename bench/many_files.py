@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
             ready = time.perf_counter() - begun
             time.sleep(REST)
             idle = memory(node.pid)
-            catalogue = sum(path.stat().st_size for path in node.home.glob("catalogue.sqlite*"))
+            catalogue = sum(path.stat().st_size for path in node.home.rglob("catalogue.sqlite*"))
     return report(
         f"{given.files} files of {SIZE} bytes",
         publish_seconds=round(published, 2),
