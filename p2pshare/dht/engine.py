@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Literal
 
@@ -39,8 +39,6 @@ MAX_FOUND = 1000
 PROVIDES = 8
 """Provides at the same time; each has up to ten questions in flight."""
 STORE_PATHS = 2
-READ_BACK = 8
-"""Nodes of a region that are asked whether they kept a record. What they say stands for the others, which were told."""
 
 
 class Engine(DHT):
@@ -52,8 +50,6 @@ class Engine(DHT):
         kads: Sequence[Kad],
         records: Records,
         addresses: Addresses,
-        *,
-        rng: random.Random,
     ) -> None:
         self._net = net
         self._kads = kads
@@ -61,7 +57,6 @@ class Engine(DHT):
         self._addresses = addresses
         self._role: Role = "client"
         self._why = ""
-        self._rng = rng
         self._provides = trio.CapacityLimiter(PROVIDES)
         self._values = ValueSearch(kads, records)
         self.sweep: Sweep | None = None
@@ -89,35 +84,36 @@ class Engine(DHT):
         if not len(kad.table):
             await trio.lowlevel.checkpoint()
             return Receipt(0, 0)
-        lookup = await kad.look_up(Message(Kind.FIND_NODE, key=key), paths=STORE_PATHS)
-        region = lookup.region()
-        sample = {contact.peer_id for contact in self._rng.sample(region, min(READ_BACK, len(region)))}
-        kept: list[bool] = []
-        told = 0
+        question = Message(Kind.GET_PROVIDERS, key=key)  # names nearer nodes as FIND_NODE does, and reads back
+        told: set[str] = set()
+        kept: set[str] = set()
+
+        def store(peer_id: str) -> Message:
+            told.add(peer_id)
+            return self._claim(peer_id, key)
+
+        def hear(peer_id: str, answer: Message) -> bool:
+            if any(peer.peer_id == self._net.peer_id for peer in answer.providers):
+                kept.add(peer_id)
+            return False
 
         async def store_at(contact: Contact) -> None:
-            nonlocal told
-            try:
-                await self._tell(kad, contact.peer_id, key)
-                if contact.peer_id not in sample:
-                    told += 1
-                    return
-                answer = await kad.ask(contact.peer_id, Message(Kind.GET_PROVIDERS, key=key))
-                kept.append(any(peer.peer_id == self._net.peer_id for peer in answer.providers))
-            except P2PShareError:
-                kept.extend([False] * (contact.peer_id in sample))
+            with suppress(P2PShareError):
+                hear(contact.peer_id, await kad.ask(contact.peer_id, question, after=self._claim(contact.peer_id, key)))
 
+        lookup = await kad.look_up(question, hear=hear, paths=STORE_PATHS, store=store)
+        region = lookup.region()
         async with trio.open_nursery() as nursery:
             for contact in region:
-                nursery.start_soon(store_at, contact)
-        share = sum(kept) / len(kept) if kept else 0.0
-        return Receipt(sum(kept) + round(told * share), len(region))
+                if contact.peer_id not in told:
+                    nursery.start_soon(store_at, contact)
+        return Receipt(sum(contact.peer_id in kept for contact in region), len(region))
 
-    async def _tell(self, kad: Kad, peer_id: str, key: bytes) -> None:
+    def _claim(self, peer_id: str, key: bytes) -> Message:
         """A question after it on the same line is answered after it was heeded."""
         private = self._addresses.shares_network(peer_id)
         own = Peer(self._net.peer_id, self._addresses.own(private=private), Connection.CONNECTED)
-        await kad.lines.tell(peer_id, Message(Kind.ADD_PROVIDER, key=key, providers=(own,)))
+        return Message(Kind.ADD_PROVIDER, key=key, providers=(own,))
 
     def find_providers(self, cid: CID) -> AbstractAsyncContextManager[AsyncIterator[Provider]]:
         return self._find_providers(cid.multihash)
@@ -262,8 +258,8 @@ async def open_dht(
     """The DHT on `net`, serving and keeping itself fresh until the context is left.
 
     `networks` are protocol IDs. For "auto" see `role_for`; who opens the DHT calls `become` as that changes.
-    `announced` gives the CIDs that are to stay findable: each is provided again every 22 h, and `reannounced` hears the outcome. `limit` is the time in
-    seconds that one question may take, `rate` how many messages a second announcing again may send.
+    `announced` gives the CIDs that are to stay findable: each is provided again every 22 h, and `reannounced`
+    hears the outcome. `limit` is the time in seconds that one question may take, `rate` how many messages a second announcing again may send.
     """
     rng = rng or random.SystemRandom()
     addresses = Addresses(net, allow_private=allow_private)
@@ -273,7 +269,7 @@ async def open_dht(
             Kad(protocol, net, addresses, nursery, allow_private=allow_private, rng=rng, limit=limit)
             for protocol in dict.fromkeys(networks)
         ]
-        engine = Engine(net, kads, records, addresses, rng=rng)
+        engine = Engine(net, kads, records, addresses)
         if announced is not None:
             engine.sweep = Sweep(
                 kads, records, addresses, engine, announced=announced, reannounced=reannounced, rate=rate, rng=rng

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import trio
@@ -43,7 +42,7 @@ class _Line:
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.pending: deque[_Pending] = deque()
-        self._room = trio.Semaphore(MAX_PENDING)
+        self.room = trio.Semaphore(MAX_PENDING)
         self.sending = trio.Lock()
         self.broken = False
         self.used = trio.current_time()
@@ -61,11 +60,6 @@ class _Line:
             with trio.CancelScope(shield=True):
                 await self.kill()
 
-    @asynccontextmanager
-    async def room_for_one(self) -> AsyncIterator[_Pending]:
-        async with self._room:
-            yield _Pending()
-
     async def kill(self) -> None:
         """Resets the stream; all who wait learn it."""
         if self.broken:
@@ -75,11 +69,8 @@ class _Line:
             self.pending.popleft().done.set()
         await self.stream.reset()
 
-    async def send(self, message: Message, pending: _Pending | None) -> None:
+    async def send(self, frames: bytes, pending: _Pending | None) -> None:
         """Raises _Broken. A send that is cut off half-way ends the line: what follows would be misread."""
-        await self.send_frames(kad_messages.frame(message), pending)
-
-    async def send_frames(self, frames: bytes, pending: _Pending | None) -> None:
         async with self.sending:
             if self.broken:
                 raise _Broken
@@ -112,12 +103,19 @@ class Lines:
     def __len__(self) -> int:
         return len(self._lines)
 
-    async def ask(self, peer_id: str, message: Message) -> Message:
-        """The answer to one question. Raises RemoteError (TimedOut when it does not come within the limit)."""
+    async def ask(self, peer_id: str, message: Message, *, after: Message | None = None) -> Message:
+        """The answer to one question, sent behind `after`, which has none, in one write.
+
+        Raises RemoteError (TimedOut when it does not come within the limit).
+        """
+        frames = kad_messages.frame(message)
+        if after is not None:
+            frames = kad_messages.frame(after) + frames
 
         async def attempt(line: _Line) -> Message:
-            async with line.room_for_one() as pending:
-                await line.send(message, pending)
+            pending = _Pending()
+            async with line.room:
+                await line.send(frames, pending)
                 await pending.done.wait()
             if pending.answer is None:
                 raise _Broken
@@ -125,14 +123,10 @@ class Lines:
 
         return await self._on_line(peer_id, attempt)
 
-    async def tell(self, peer_id: str, message: Message) -> None:
-        """Sends what has no answer. Raises RemoteError."""
-        await self._on_line(peer_id, lambda line: line.send(message, None))
-
     async def tell_many(self, peer_id: str, messages: Sequence[Message]) -> None:
         """Sends several messages that have no answer at once. Raises RemoteError."""
         frames = b"".join(map(kad_messages.frame, messages))
-        await self._on_line(peer_id, lambda line: line.send_frames(frames, None))
+        await self._on_line(peer_id, lambda line: line.send(frames, None))
 
     async def close_idle(self) -> None:
         """Ends lines that nobody used for IDLE seconds, and those whose answer is overdue though nobody waits."""
@@ -159,6 +153,10 @@ class Lines:
 
     async def _line(self, peer_id: str) -> tuple[_Line, bool]:
         """The line to a peer, and whether it was there already."""
+        line = self._lines.get(peer_id)
+        if line is not None and not line.broken:
+            self._lines.move_to_end(peer_id)
+            return line, True
         async with self._opening.setdefault(peer_id, trio.Lock()):
             try:
                 line = self._lines.get(peer_id)
