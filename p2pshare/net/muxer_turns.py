@@ -10,11 +10,13 @@ from collections import deque
 
 from p2pshare.net.muxer_stream import MuxStream
 from p2pshare.net.session_base import MAX_BATCH
+from p2pshare_protocols.noise_cipher import MAX_PLAINTEXT
 from p2pshare_protocols.yamux import MAX_FRAME, Yamux
 from p2pshare_protocols.yamux_frames import HEADER
 
 _QUANTUM, _TURNS = 1 << 16, 4  # a stream's turn when others wait too: bytes at least, and how many fill a batch
-_FIRST_BATCH, _MIN_BATCH, _FULL_BATCH = 1 << 18, 1 << 14, (1 << 20) + 4096
+_FIRST_BATCH, _MIN_BATCH = 1 << 18, 1 << 14
+_FULL_BATCH = 10 * MAX_PLAINTEXT  # full records, which stay in a cache of 1 MiB while they are sealed and sent
 _SLOW, _QUICK = 0.010, 0.004  # seconds that a batch took: make it smaller, larger
 
 
