@@ -15,8 +15,9 @@ import trio
 
 from p2pshare.content import hashing
 from p2pshare.content.hashing import run_ordered
+from p2pshare.content.publisher import Publisher
 from p2pshare.content.walk import MAX_DEPTH, Scanner
-from p2pshare.errors import DiskFull, LocalError
+from p2pshare.errors import DiskFull, LocalError, SourceChanged
 from p2pshare.jobs import JobManager
 from p2pshare.publish import ShareOptions, discard, share
 from p2pshare.store import Store, open_store
@@ -261,3 +262,28 @@ def test_sharing_a_gibibyte_grows_memory_by_less_than_64_mebibytes(tmp_path: Pat
         timeout=120,
     )
     assert int(result.stdout) < 64 << 10  # KiB
+
+
+async def test_what_is_unshared_while_it_is_shared_again_becomes_no_item_without_its_files(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "d"
+    write_tree({"entries": [{"path": "one", "text": "x"}, {"path": "two", "text": "y"}]}, root)
+    await share_paths(store, root, job=RememberingJob(5))
+    real = Publisher.make_item
+
+    async def unshared_before(self: Publisher, *arguments: Any) -> Any:
+        item = store.items.by_path(str(root))
+        assert item is not None
+        store.items.remove(item.id)
+        return await real(self, *arguments)
+
+    monkeypatch.setattr(Publisher, "make_item", unshared_before)
+    with pytest.raises(SourceChanged):
+        await share_paths(store, root, job=RememberingJob(6))
+    monkeypatch.undo()
+    assert store.items.list() == []
+    await share_paths(store, root, job=RememberingJob(7))
+    item = store.items.by_path(str(root))
+    assert item is not None
+    assert len(list(store.references.files_of(item.id))) == 2
