@@ -259,7 +259,8 @@ async def open_dht(
 
     `networks` are protocol IDs. For "auto" see `role_for`; who opens the DHT calls `become` as that changes.
     `announced` gives the CIDs that are to stay findable: each is provided again every 22 h, and `reannounced`
-    hears the outcome. `limit` is the time in seconds that one question may take, `rate` how many messages a second announcing again may send.
+    hears the outcome. `limit` is the time in seconds that one question may take, `rate` how many messages a second
+    announcing again may send.
     """
     rng = rng or random.SystemRandom()
     addresses = Addresses(net, allow_private=allow_private)
