@@ -24,7 +24,7 @@ from p2pshare.index.regions import Regions
 from p2pshare.index.tiers import Answers, Question, TierName
 from p2pshare.net.api import Network
 from p2pshare_protocols import index_postings as wire
-from p2pshare_protocols import item_record, multiaddr
+from p2pshare_protocols import item_record, multiaddr, postings_shard
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.index_messages import Row
 from p2pshare_protocols.item_record import ItemRecord, Signed
@@ -73,6 +73,7 @@ class _Search:
     rows: dict[bytes, Row] = field(default_factory=dict)
     waiting: list[Row] = field(default_factory=list)
     cut: bool = False  # an answer left something out
+    parted: Counter[str] = field(default_factory=Counter)  # lists that are full, as so many nodes said
     full: Counter[tuple[str, bytes]] = field(default_factory=Counter)  # (term, publisher) with more in its overflow
 
     def take(self, signed: Signed) -> None:
@@ -213,6 +214,16 @@ class DhtTier:
         await self._flush(search, answers)
         answers.nodes += answered
         search.cut |= bool(nodes) and not answered
+        if postings_shard.agreed(search.parted[term], answered) and not term.startswith(item_record.OVERFLOW):
+            if term.startswith(postings_shard.SHARD):
+                search.cut = True  # more shards than a search looks into: what it has is the head of each
+                return
+            await self._ask_shards(term, search, answers)
+
+    async def _ask_shards(self, term: str, search: _Search, answers: Answers) -> None:
+        async with trio.open_nursery() as nursery:
+            for one in postings_shard.children(term):
+                nursery.start_soon(self._ask_term, one, search, answers)
 
     async def _ask_some(self, term: str, nodes: list[Provider], search: _Search, answers: Answers) -> int:
         """Ask 3, and more when few records came; how many answered.
@@ -265,6 +276,7 @@ class DhtTier:
             search.take(signed)
         search.cut |= not end.complete
         search.full.update((term, publisher) for publisher in end.full)
+        search.parted[term] += end.sharded
         self._counts.learn(end.counts, [term])
         return True
 

@@ -9,7 +9,7 @@ import logging
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import trio
@@ -20,7 +20,7 @@ from p2pshare.net.api import Network, Stream
 from p2pshare.store import Store
 from p2pshare.store.postings import Owner
 from p2pshare_protocols import index_postings as wire
-from p2pshare_protocols import item_record, multiaddr
+from p2pshare_protocols import item_record, multiaddr, postings_shard
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.item_record import IDENTITY, ItemRecord, Signed, Tombstone
 from p2pshare_protocols.postings_room import Origin, subnets
@@ -76,14 +76,22 @@ class Keeper:
         owner = self._owner(stream.peer_id, request.by)
         if isinstance(request, wire.Heartbeat):
             rows = self._store.postings.of_owner(owner)
-            return wire.encode(wire.Digest(await trio.to_thread.run_sync(wire.buckets_of, rows)))
+            buckets = await trio.to_thread.run_sync(wire.buckets_of, rows)
+            terms = {row[0]: None for row in rows}
+            return wire.encode(wire.Digest(buckets, self._sharded(terms)))
         if isinstance(request, wire.Only):
             low, high = bytes([request.bucket << 2]), bytes([(request.bucket << 2) + 3]) + b"\xff" * IDENTITY
             gone = self._store.postings.keep_only(owner, low, high, request.identities)
             return wire.encode(wire.Kept((gone,)))
         if isinstance(request, wire.Remove):
             return wire.encode(wire.Kept(tuple(self._bury(owner, one) for one in request.tombstones)))
-        return wire.encode(wire.Kept(await self._store_all(stream.peer_id, owner, request)))
+        kept = await self._store_all(stream.peer_id, owner, request)
+        terms = {term: None for entry in request.entries for term in entry.terms}
+        return wire.encode(wire.Kept(kept, self._sharded(terms)))
+
+    def _sharded(self, terms: Collection[str]) -> tuple[str, ...]:
+        full = [term for term in self._store.postings.full_lists() if term in terms]
+        return tuple(full[-wire.MAX_SHARDED :])
 
     def _owner(self, sender: str, by: wire.Statement) -> Owner:
         """Who places, after the statement was checked; from now on the publisher is known to live."""
@@ -158,7 +166,8 @@ class Keeper:
         frames, everything = wire.pages(found)
         terms = list(dict.fromkeys([request.term, *terms_of(request.query)]))[: wire.MAX_COUNTED - 1]
         full = tuple(self._store.postings.full(request.term)[: wire.MAX_FULL])
-        end = wire.FindEnd(complete and everything, self._store.postings.counts(terms), full)
+        counts, sharded = self._store.postings.counts(terms), self._store.postings.is_full(request.term)
+        end = wire.FindEnd(complete and everything, counts, full, sharded)
         return b"".join(wire.encode(frame) for frame in frames) + wire.encode(end)
 
     def counts(self, query: Query) -> dict[str, int]:
@@ -166,10 +175,12 @@ class Keeper:
 
 
 def _allowed(record: ItemRecord, entry: wire.Entry) -> set[str]:
-    """The terms under which a record may stand: its words, and its publisher's overflow of them."""
+    """The terms under which a record may stand: its words, its publisher's overflow of them, and their shards."""
     words = set(record.terms())
     if any(term.startswith(item_record.OVERFLOW) for term in entry.terms):
         words |= {item_record.overflow(word, entry.signed.publisher) for word in words}
+    if any(term.startswith(postings_shard.SHARD) for term in entry.terms):
+        words |= {one for word in record.terms() for one in postings_shard.shards_of(word, record.cid)}
     return words
 
 

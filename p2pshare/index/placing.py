@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Final
@@ -23,7 +23,7 @@ from p2pshare.net.api import Network
 from p2pshare.store import Item, Store, type_of
 from p2pshare.store.own_postings import WAITING, Draft, Mine
 from p2pshare_protocols import index_postings as wire
-from p2pshare_protocols import item_record, kad_keys
+from p2pshare_protocols import item_record, kad_keys, postings_shard
 from p2pshare_protocols.errors import LocalProtocolError
 from p2pshare_protocols.item_record import ItemRecord, Signed, Tombstone, term_key
 from p2pshare_protocols.postings_place import REPLICAS
@@ -41,6 +41,7 @@ _WAIT_LARGE: Final = 0.5  # seconds, for more files than these:
 _QUICK: Final = 100
 _LINE: Final = 60.0  # seconds for all that one node gets in one go
 _NODES: Final = 4  # at the same time
+_FULL: Final = 10_000  # terms that are remembered as full
 _LATER: Final = 3600.0  # seconds until a node that did not take a heartbeat is tried again
 _Standing = tuple[str, int, bytes, int]  # term, record, identity, sequence
 _log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class Placer:
         self._urgent: dict[int, None] = {}
         self._later: dict[str, float] = {}
         self._publishing = trio.Lock()
+        self._full: OrderedDict[str, set[str]] = OrderedDict()  # terms, and the nodes that said their lists are full
 
     # -- what the verbs call --
 
@@ -239,8 +241,33 @@ class Placer:
                 nursery.start_soon(self._tell, node, list(records.values()), took, limiter)
         for term, nodes, mine in tasks:
             self._note(term, nodes, mine, took, set(plans))
+            self._part(term, mine, len(nodes))
         self._changed()
         return any(node in took for node in plans) or (bool(tasks) and not plans)
+
+    def _say_full(self, node: str, term: str) -> None:
+        self._full.setdefault(term, set()).add(node)
+        if len(self._full) > _FULL:
+            self._full.popitem(last=False)
+
+    def _hear_full(self, node: str, terms: Iterable[str]) -> None:
+        """What a heartbeat told: all that stands under a term with a full list, from long ago too, is to be parted."""
+        for term in terms:
+            self._say_full(node, term)
+            self._part(term, self._own.under(term, waiting_only=False), len(self._own.nodes_of(term)))
+
+    def _part(self, term: str, mine: Iterable[Mine], nodes: int) -> None:
+        """What stands under a term whose list is full, as enough of its `nodes` say, is to stand in a shard too."""
+        if not postings_shard.agreed(len(self._full.get(term, ())), nodes):
+            return
+        found: list[tuple[int, str, bytes]] = []
+        for one in mine:
+            record = None if one.removed else item_record.decode(one.body)
+            if isinstance(record, ItemRecord):
+                beyond = postings_shard.next_list(record.terms(), term, record.cid)
+                if beyond is not None:
+                    found.append((one.id, beyond, _place_of(beyond)))
+        self._own.also(found)
 
     def _note(self, term: str, nodes: list[str], mine: list[Mine], took: set[str], told: set[str]) -> None:
         """Write down where a term stands now: at those that `took`, and at those that had it and were not `told`."""
@@ -270,12 +297,16 @@ class Placer:
         key = self._publisher.public
         records = list(records)
         entries = [
-            wire.Entry(Signed(key, one.body, one.signature), tuple(terms[: wire.MAX_TERMS]))
+            wire.Entry(Signed(key, one.body, one.signature), tuple(terms[at : at + wire.MAX_TERMS]))
             for one, terms in records
             if not one.removed
+            for at in range(0, len(terms), wire.MAX_TERMS)
         ]
         for batch in wire.batches(by, entries):
-            await line.ask(batch)
+            answer = await line.ask(batch)
+            if isinstance(answer, wire.Kept):
+                for term in {term for entry in batch.entries for term in entry.terms}.intersection(answer.sharded):
+                    self._say_full(node, term)
         gone = [Signed(key, one.body, one.signature) for one, _ in records if one.removed]
         for at in range(0, len(gone), wire.MAX_ENTRIES):
             await line.ask(wire.Remove(by, tuple(gone[at : at + wire.MAX_ENTRIES])))
@@ -300,6 +331,7 @@ class Placer:
                     for bucket, identities in _staying(mine, differ):
                         await line.ask(wire.Only(self._state(node), bucket, identities))
                     await self._send(line, node, self._grouped(mine, differ))
+                    self._hear_full(node, answer.sharded)
         except P2PShareError as error:
             _log.debug("%s did not take a heartbeat: %s", node, error)
             self._later[node] = self._now() + _LATER

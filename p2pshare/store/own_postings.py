@@ -215,6 +215,14 @@ class OwnPostings:
         if moved:
             self._db.execute("INSERT OR IGNORE INTO own_terms VALUES (?, ?, '[]', ?)", (other, place, NEVER))
 
+    def also(self, postings: Iterable[tuple[int, str, bytes]]) -> None:
+        """(record, term, its place): records that are to stand under another term too."""
+        with self._db.transaction():
+            for record, term, place in postings:
+                sql = "INSERT OR IGNORE INTO own_postings (term, record) VALUES (?, ?)"
+                self._db.execute(sql, (plain(term), record))
+                self._db.execute("INSERT OR IGNORE INTO own_terms VALUES (?, ?, '[]', ?)", (plain(term), place, NEVER))
+
     def placed_of(self, item: int) -> tuple[int, int]:
         """(postings of an item that were placed, postings in all)."""
         row = self._db.first(

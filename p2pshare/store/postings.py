@@ -264,6 +264,14 @@ class Postings:
         """Publishers that have as many postings under `term` as one may have."""
         return self._room_of(term).full()
 
+    def is_full(self, term: str) -> bool:
+        """Whether the list of `term` has no room left but by eviction: what comes belongs in a shard too."""
+        return not term.startswith(OVERFLOW) and self._room_of(term).total >= self._room
+
+    def full_lists(self) -> list[str]:
+        """The full ones of the terms that were placed under or looked for lately, the latest last."""
+        return [term for term, room in self._rooms.items() if room.total >= self._room and term[:1] != OVERFLOW]
+
     def counts(self, terms: Iterable[str]) -> dict[str, int]:
         """How many postings each term has here; those with none are left out."""
         found = {term: self._db.number("SELECT count(*) FROM postings WHERE term = ?", (term,)) for term in terms}

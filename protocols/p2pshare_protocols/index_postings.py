@@ -24,6 +24,7 @@ MAX_FRAME: Final = 64 << 10  # bytes of a body, either way
 MAX_ENTRIES: Final = 400  # records of a frame
 MAX_TERMS: Final = terms.MAX_TERMS_PER_ITEM
 MAX_COUNTED: Final = 64  # terms whose counts an answer may tell
+MAX_SHARDED: Final = 200  # terms with a full list that the answer to a Store may name
 MAX_FULL: Final = 32  # publishers that an answer may name as having more
 BUCKETS: Final = 64  # of a digest, by the first six bits of a record's identity
 BUCKET: Final = 8  # bytes
@@ -94,16 +95,24 @@ class Find:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Of each record of a Store, or each tombstone of a Remove, how many postings are there now, or went."""
+    """Of each record of a Store, or each tombstone of a Remove, how many postings are there now, or went.
+
+    `sharded`: terms of a Store whose lists are full here; their postings are to stand in a shard too.
+    """
 
     counts: tuple[int, ...]
+    sharded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What the storing node has of this publisher: BUCKETS values; all equal means that nothing needs to be sent."""
+    """What the storing node has of this publisher: BUCKETS values; all equal means that nothing needs to be sent.
+
+    `sharded`: terms of it whose lists are full here.
+    """
 
     buckets: tuple[bytes, ...]
+    sharded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +125,13 @@ class FindEnd:
     """`complete`: nothing that matches was left out. `counts`: postings here of the query's terms, a hint.
 
     `full`: publishers with as many under the term as one may have; the rest stands under their overflow.
+    `sharded`: the list of the term is full here; there is more in its shards.
     """
 
     complete: bool
     counts: dict[str, int]
     full: tuple[bytes, ...] = ()
+    sharded: bool = False
 
 
 Request = Store | Remove | Heartbeat | Only | Find
@@ -175,14 +186,14 @@ def _fields(message: Request | Answer) -> dict[str, Any]:
             return {"op": "only", "by": _by(by), "bucket": bucket, "identities": list(identities)}
         case Find(term, query, limit):
             return {"op": "find", "term": term, "find": query.to_wire(), "limit": limit}
-        case Kept(counts):
-            return {"kept": list(counts)}
-        case Digest(buckets):
-            return {"digest": b"".join(buckets)}
+        case Kept(counts, sharded):
+            return {"kept": list(counts)} | ({"sharded": list(sharded)} if sharded else {})
+        case Digest(buckets, sharded):
+            return {"digest": b"".join(buckets)} | ({"sharded": list(sharded)} if sharded else {})
         case Records(records):
             return {"records": [[one.publisher, one.body, one.signature] for one in records]}
-        case FindEnd(complete, counts, full):
-            more = {"full": list(full)} if full else {}
+        case FindEnd(complete, counts, full, sharded):
+            more: dict[str, Any] = ({"full": list(full)} if full else {}) | ({"sharded": True} if sharded else {})
             return {"end": True, "complete": complete, "counts": counts, **more}
 
 
@@ -274,12 +285,13 @@ def read_request(message: dict[str, Any]) -> Request:
 def read_answer(message: dict[str, Any]) -> Answer:
     """Of a map from `unpack`. No signature is looked at. Raises RemoteProtocolError."""
     if "kept" in message:
-        return Kept(tuple(_number(one, 2**32) for one in _list(message["kept"], MAX_ENTRIES)))
+        counts_of = tuple(_number(one, 2**32) for one in _list(message["kept"], MAX_ENTRIES))
+        return Kept(counts_of, _sharded(message))
     if "digest" in message:
         joined = _bytes(message["digest"], BUCKETS * BUCKET)
         if len(joined) != BUCKETS * BUCKET:
             raise RemoteProtocolError("a digest has the wrong length")
-        return Digest(tuple(joined[at : at + BUCKET] for at in range(0, len(joined), BUCKET)))
+        return Digest(tuple(joined[at : at + BUCKET] for at in range(0, len(joined), BUCKET)), _sharded(message))
     if "records" in message:
         rows = [_list(row, 3, least=3) for row in _list(message["records"], MAX_ENTRIES)]
         return Records(tuple(_signed(row[1:], _bytes(row[0], PUBLISHER)) for row in rows))
@@ -287,7 +299,13 @@ def read_answer(message: dict[str, Any]) -> Answer:
     if message.get("end") is not True or not isinstance(complete, bool) or not isinstance(counts, dict):
         raise RemoteProtocolError("an answer of an unknown sort")
     full = tuple(_exactly(one, PUBLISHER) for one in _list(message.get("full", []), MAX_FULL))
-    return FindEnd(complete, {_term(term): _number(count, 2**32) for term, count in counts.items()}, full)
+    if not isinstance(sharded := message.get("sharded", False), bool):
+        raise RemoteProtocolError("an answer does not say whether its list is full")
+    return FindEnd(complete, {_term(term): _number(count, 2**32) for term, count in counts.items()}, full, sharded)
+
+
+def _sharded(message: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(_term(one) for one in _list(message.get("sharded", []), MAX_SHARDED))
 
 
 def _statement(value: object) -> Statement:

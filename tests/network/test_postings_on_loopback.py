@@ -15,7 +15,7 @@ from p2pshare.index.lines import open_line
 from p2pshare.net.api import Stream
 from p2pshare.store import Store
 from p2pshare_protocols import index_postings as wire
-from p2pshare_protocols import item_record
+from p2pshare_protocols import item_record, postings_shard
 from p2pshare_protocols.cid import CID, RAW
 from p2pshare_protocols.index_messages import PROTOCOL
 from p2pshare_protocols.item_record import ItemRecord, Signed, Tombstone
@@ -262,3 +262,33 @@ async def test_what_a_publisher_has_beyond_250_under_a_word_is_found_in_its_over
         theirs = item_record.overflow("raft", a.publisher.public)
         with pytest.raises(RemoteError):
             await ask(c, b, wire.Store(state(c, b), (wire.Entry(talk, (theirs,)),)))
+
+
+async def test_a_word_that_is_too_common_for_a_node_is_found_in_its_shards(tmp_path: Path) -> None:
+    """Lists of 30; 60 items: 30 from before the list was full, which a heartbeat parts, and 30 from after it."""
+    clock = Clock()
+    async with nodes(4, tmp_path, clock) as (a, b, c, d):
+        for one in (a, b, c, d):
+            one.store.postings._room = 30
+        for number in range(60):
+            add_file(a.store, f"raft n{number:02}.txt")
+        with trio.fail_after(60):
+            a.placer.wake()
+            while a.store.own_postings.unpublished(1) or a.store.own_postings.counts()["waiting"]:
+                await trio.sleep(0.05)
+            clock.now += 25 * 3600
+            parts = postings_shard.children("raft")
+            while sum(b.store.postings.counts(parts).values()) < 60 or a.store.own_postings.counts()["waiting"]:
+                a.placer.wake()
+                await trio.sleep(0.05)
+        assert b.store.postings.counts(["raft"]) == {"raft": 30}
+        rows, done = await d.search("raft", limit=1000)
+        assert (len(rows), done["complete"]) == (60, True)
+
+        talk = item_record.sign(TALK, c.publisher.private)
+        right = postings_shard.shards_of("raft", TALK.cid)[0]
+        wrong = next(one for one in parts if one != right)
+        with pytest.raises(RemoteError):
+            await ask(c, b, wire.Store(state(c, b, clock.now), (wire.Entry(talk, (wrong,)),)))
+        store = wire.Store(state(c, b, clock.now), (wire.Entry(talk, (right,)),))
+        assert await ask(c, b, store) == wire.Kept((1,))

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from p2pshare_protocols import index_postings as wire
-from p2pshare_protocols import item_record
+from p2pshare_protocols import item_record, postings_shard
 from p2pshare_protocols.cid import CID, DAG_PB, RAW
 from p2pshare_protocols.errors import LocalProtocolError, RemoteProtocolError
 from p2pshare_protocols.item_record import MAX_RECORD, ItemRecord, Signed, Tombstone, term_key
@@ -39,6 +39,9 @@ def test_the_specifications_bytes() -> None:
         "find": wire.encode(wire.Find("raft", parse("raft type:video"), 20)),
         "records": wire.encode(wire.Records((talk,))),
         "end": wire.encode(wire.FindEnd(True, {"raft": 1})),
+        "shard": postings_shard.shards_of("raft", TALK.cid)[0].encode(),
+        "kept": wire.encode(wire.Kept((1,), ("raft",))),
+        "end of a full list": wire.encode(wire.FindEnd(True, {"raft": 1}, sharded=True)),
     }
     assert {name: value.hex() for name, value in made.items()} == {k: v.hex() for k, v in expected.items()}
 
