@@ -42,8 +42,13 @@ _BY_AGE: Final = (
 def type_words(kind: str, name: str) -> str:
     """The column `type` of a name: its type, and its ending with the dot, so that no word of a query is one."""
     ending = terms.normalise(name.rpartition(".")[2]) if "." in name else ""
-    usable = 0 < len(ending) <= _MAX_ENDING and not any(sign.isspace() or sign == "\0" for sign in ending)
+    usable = 0 < len(ending) <= _MAX_ENDING and not any(map(_separates, ending))
     return f"{kind} .{ending}" if usable else kind
+
+
+def _separates(sign: str) -> bool:
+    """What the column cannot hold in a word: spaces, zero, and bytes of a name that are no text."""
+    return sign.isspace() or sign == "\0" or "\ud800" <= sign <= "\udfff"
 
 
 def search(database: Database, query: Query, limit: int, *, seconds: float, stop: threading.Event) -> FoundRows:
