@@ -26,7 +26,14 @@ const WINDOW = 1 << 25 // bytes; its yamux grants up to 16 MiB, and a paused str
 const [, , security, dhtProtocol] = process.argv
 const services = { identify: identify(), ping: ping() }
 if (dhtProtocol != null) {
-  services.dht = kadDHT({ protocol: dhtProtocol, clientMode: false, peerInfoMapper: passthroughMapper })
+  // It knows /pk itself; an /ipns value is kept as it is, since who reads it checks it.
+  services.dht = kadDHT({
+    protocol: dhtProtocol,
+    clientMode: false,
+    peerInfoMapper: passthroughMapper,
+    validators: { ipns: async () => {} },
+    selectors: { ipns: () => 0 }
+  })
 }
 const node = await createLibp2p({
   addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
@@ -180,6 +187,14 @@ const verbs = {
       }
     }
     return null
+  },
+  async put ({ key, value }) {
+    await node.contentRouting.put(Buffer.from(key, 'hex'), Buffer.from(value, 'hex'), { signal: AbortSignal.timeout(20000) })
+    return true
+  },
+  async get ({ key }) {
+    const found = await node.contentRouting.get(Buffer.from(key, 'hex'), { signal: AbortSignal.timeout(20000) })
+    return Buffer.from(found).toString('hex')
   },
   async table () {
     return node.services.dht.routingTable.size
