@@ -3,9 +3,10 @@
     python -m bench swarm [--runs N] [--size MIB]
 
 Real daemons, files on tmpfs. `four`: four sources on loopback, each limited to 20 MB/s, as a share of their sum.
-`stalling`: one of them is stopped for 0.5 s in every 3. `dead`: one is stopped for 5 s in every 10; a share of what the
-others and its good half give. `path_*` (root, gcc, nginx, curl): one source over a path of 20 MB/s of bench/emulator,
-from the request to the renamed file, the dial included, each followed by curl with TLS 1.3 on the same path.
+`stalling`: one of them is stopped for 0.5 s in every 3. `dead`: one is stopped for 5 s in every 10, from its first half
+second on; a share of what the others give, and it while it runs. `path_*` (root, gcc, nginx, curl): one source over a
+path of 20 MB/s of bench/emulator, from the request to the renamed file, the dial included, each followed by curl with
+TLS 1.3 on the same path.
 """
 
 from __future__ import annotations
@@ -40,22 +41,23 @@ SHAPES = {
 
 def main(arguments: Sequence[str]) -> int:
     given = options(__doc__ or "", arguments, runs=3)
-    size = min(given.size, 512) * MIB
+    size = given.size * MIB
     figures: dict[str, Any] = {}
     with workspace() as base:
         source = write_file(base / "source.bin", "swarm", size)
         for name, (stopped, every) in STALLS.items():
-            best = SOURCES * RATE - (RATE * stopped / every if name == "dead" else 0)
-            rates = [_from_four(base / "run", source, stopped, every) for _ in range(given.runs)]
-            figures[f"{name}_mb_s"] = median([rate / 1e6 for rate in rates])
-            figures[f"{name}_share"] = median([rate / best for rate in rates])
+            runs = [_from_four(base / "run", source, stopped, every) for _ in range(given.runs)]
+            figures[f"{name}_mb_s"] = median([size / seconds / 1e6 for seconds, _ in runs])
+            figures[f"{name}_share"] = median(
+                [size / RATE / (SOURCES * seconds - (away if name == "dead" else 0)) for seconds, away in runs]
+            )
     figures |= _paths(min(size, 64 * MIB), given.runs)
     asked = {"four_share": 0.95, "stalling_share": 0.9, "dead_share": 0.9, "path_*_ratio": 1.0}
     return report("swarm", mib=size // MIB, path_mib=min(size // MIB, 64), runs=given.runs, **figures, asked=asked)
 
 
-def _from_four(base: Path, source: Path, stopped: float, every: float) -> float:
-    """Bytes a second of one whole fetch."""
+def _from_four(base: Path, source: Path, stopped: float, every: float) -> tuple[float, float]:
+    """Seconds of one whole fetch, and for how many of them the first source was stopped."""
     nodes = [RealNode(base / f"s{number}", ['limits.upload="20MB"']) for number in range(SOURCES)]
     fetcher = RealNode(base / "f")
     with running(*nodes, fetcher), ExitStack() as stack:
@@ -66,30 +68,34 @@ def _from_four(base: Path, source: Path, stopped: float, every: float) -> float:
                 _, link = timed_job(client, "share.start", paths=[str(source)])
         fetcher.start()
         peers = [node.address() for node in nodes]
-        if stopped:
-            stack.enter_context(_stalling(nodes[0].pid, stopped, every))
+        away = stack.enter_context(_stalling(nodes[0].pid, stopped, every)) if stopped else []
         with Client(fetcher.home / "control.sock", timeout=120) as client:
             seconds, _ = timed_job(client, "fetch.start", link=link, path=str(base / "out"), peer=peers)
     assert (base / "out").stat().st_size == source.stat().st_size
     shutil.rmtree(base)
-    return source.stat().st_size / seconds
+    return seconds, sum(away)
 
 
 @contextmanager
-def _stalling(pid: int, stopped: float, every: float) -> Iterator[None]:
-    """The process is stopped for a while at the end of every period."""
+def _stalling(pid: int, stopped: float, every: float) -> Iterator[list[float]]:
+    """The process is stopped at the beginning of every period; for how many seconds each time."""
     over = threading.Event()
+    away: list[float] = []
 
     def work() -> None:
-        while not over.wait(every - stopped):
+        over.wait(0.5)
+        while not over.is_set():
             os.kill(pid, signal.SIGSTOP)
+            begun = time.perf_counter()
             over.wait(stopped)
             os.kill(pid, signal.SIGCONT)
+            away.append(time.perf_counter() - begun)
+            over.wait(every - stopped)
 
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        yield
+        yield away
     finally:
         over.set()
         thread.join()
