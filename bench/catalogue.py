@@ -109,15 +109,13 @@ async def measure(store: Store, names: list[str], options: argparse.Namespace) -
         took, pause = await ask(store, queries, 50)
         report(
             "catalogue",
-            {
-                "items": len(names),
-                "asked": what,
-                "queries": len(queries),
-                "p50_ms": round(statistics.median(took), 2),
-                "p99_ms": _quantile(took, 0.99),
-                "worst_ms": round(max(took), 2),
-                "loop_pause_ms": round(pause, 2),
-            },
+            items=len(names),
+            asked=what,
+            queries=len(queries),
+            p50_ms=round(statistics.median(took), 2),
+            p99_ms=_quantile(took, 0.99),
+            worst_ms=round(max(took), 2),
+            loop_pause_ms=round(pause, 2),
         )
 
 
@@ -131,6 +129,6 @@ def main(arguments: list[str]) -> int:
     with workspace() as directory, open_store(directory) as store:
         begin = time.perf_counter()
         names = fill(store, options.items, options.seed)
-        report("catalogue-fill", {"seconds": round(time.perf_counter() - begin, 1), "mib": store.size() >> 20})
+        report("catalogue-fill", seconds=round(time.perf_counter() - begin, 1), mib=store.size() >> 20)
         trio.run(measure, store, names, options)
     return 0
