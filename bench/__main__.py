@@ -11,6 +11,7 @@ FIGURES = {
     "dial": "bench.dial",
     "paths": "bench.paths",
     "transfer": "bench.transfer",
+    "others": "bench.others",
     "limit": "bench.limit",
     "swarm": "bench.swarm",
     "faults": "bench.faults",
