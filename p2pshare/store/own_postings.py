@@ -21,6 +21,7 @@ _PUBLIC: Final = "removing = 0 AND indexed = 1 AND announce = 1 AND state = 'ok'
 WAITING: Final = 0
 PLACED: Final = 1
 NEVER: Final = 1e18  # unix seconds: when a term that was not placed yet is due for another look
+_NEW_TERM: Final = "INSERT OR IGNORE INTO own_terms (term, place, nodes, due) VALUES (?, ?, '[]', ?)"
 OVER: Final = 2  # more than a publisher may have under a term
 
 
@@ -86,7 +87,7 @@ class OwnPostings:
         )
         for term, place in draft.terms:
             self._db.execute("INSERT INTO own_postings (term, record) VALUES (?, ?)", (plain(term), cursor.lastrowid))
-            self._db.execute("INSERT OR IGNORE INTO own_terms VALUES (?, ?, '[]', ?)", (plain(term), place, NEVER))
+            self._db.execute(_NEW_TERM, (plain(term), place, NEVER))
 
     def has(self, item: int) -> bool:
         """Whether all records of an item are in."""
@@ -213,7 +214,7 @@ class OwnPostings:
             (other, plain(term), WAITING),
         ).rowcount
         if moved:
-            self._db.execute("INSERT OR IGNORE INTO own_terms VALUES (?, ?, '[]', ?)", (other, place, NEVER))
+            self._db.execute(_NEW_TERM, (other, place, NEVER))
 
     def also(self, postings: Iterable[tuple[int, str, bytes]]) -> None:
         """(record, term, its place): records that are to stand under another term too."""
@@ -221,7 +222,7 @@ class OwnPostings:
             for record, term, place in postings:
                 sql = "INSERT OR IGNORE INTO own_postings (term, record) VALUES (?, ?)"
                 self._db.execute(sql, (plain(term), record))
-                self._db.execute("INSERT OR IGNORE INTO own_terms VALUES (?, ?, '[]', ?)", (plain(term), place, NEVER))
+                self._db.execute(_NEW_TERM, (plain(term), place, NEVER))
 
     def placed_of(self, item: int) -> tuple[int, int]:
         """(postings of an item that were placed, postings in all)."""

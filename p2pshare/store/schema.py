@@ -149,7 +149,20 @@ _ENDINGS: Final = (
         FROM names n JOIN items i ON i.id = n.item WHERE n.id = words.rowid)""",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _PROVIDERS, _POSTINGS, _VALUES, _SPOKEN, _ENDINGS)
+# When a publisher was first heard of, and when it was last seen to hold what a record says (unix seconds, 0 never); of
+# our own terms, the nodes that said that their lists are full (JSON).
+_PROOFS: Final = (
+    "ALTER TABLE posting_owners ADD COLUMN since REAL NOT NULL DEFAULT 0",
+    "ALTER TABLE posting_owners ADD COLUMN proven INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE posting_records ADD COLUMN proven INTEGER NOT NULL DEFAULT 0",
+    "UPDATE posting_owners SET since = seen",
+    "ALTER TABLE own_terms ADD COLUMN full TEXT NOT NULL DEFAULT '[]'",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    *(_FIRST, _SECOND, _PROVIDERS, _POSTINGS, _VALUES, _SPOKEN, _ENDINGS),
+    _PROOFS,
+)
 VERSION: Final = len(MIGRATIONS)
 
 
