@@ -7,19 +7,20 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Self
 
 from p2pshare.content.hints import HINTS, mapped
 from p2pshare.content.layout import lay_out, link_stays_inside, part_name
-from p2pshare.content.syscalls import preallocate, rename_new, sync_all, syncfs, umask
+from p2pshare.content.syscalls import allocate, rename_new, sync_all, syncfs, umask
 from p2pshare.content.tree import Descriptors, SafePath, Tree
 from p2pshare.errors import DiskFull, LocalError, NotFound
 from p2pshare.store import SourceFile
 from p2pshare_protocols.dagplan import Entry
 from p2pshare_protocols.text import clean, safe_filename
 
-_PREALLOCATED: Final = 1 << 20  # bytes; smaller files get their room as they are written
+_RESERVED: Final = 1 << 20  # bytes; smaller files get their room as they are written
+_STEP: Final = 64 << 20  # bytes reserved at once: on tmpfs nobody can write meanwhile
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _REWRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -150,6 +151,21 @@ class Destination:
                     done += os.pwrite(descriptor, memoryview(data)[done:], offset + done)
             with self._dirtying:
                 self._dirty.add(index)
+
+    def reserve(self, stop: Callable[[], bool]) -> None:
+        """Give the large files their room until `stop()`, for a thread beside those that write: they need not wait.
+
+        A full disk shows in the first moments. On tmpfs 1 GiB takes 0.2 s, elsewhere next to nothing. Raises DiskFull.
+        """
+        with mapped(f"write {self.path}"):
+            for index, entry in enumerate(self._entries):
+                size = entry.size or 0
+                if entry.kind == "file" and size >= _RESERVED and not stop():
+                    if index not in self._made:
+                        self._make(index)
+                    with self._borrow(index) as descriptor:
+                        steps = range(0, size, _STEP)
+                        all(not stop() and allocate(descriptor, at, min(_STEP, size - at)) for at in steps)
 
     def write_whole(self, files: Sequence[tuple[int, memoryview]]) -> None:
         """Make and write small files, each all of its bytes, that were verified; neighbours cost one directory."""
@@ -301,8 +317,8 @@ class Destination:
             os.unlink(name, dir_fd=self._tree.root)
 
     def _make(self, index: int) -> None:
-        """Make a file with its room; take it as it is when an earlier run made it."""
-        path, size = self._paths[index], self._entries[index].size
+        """Make a file; take it as it is when an earlier run made it."""
+        path = self._paths[index]
         with self._making:
             if index in self._made:
                 return
@@ -318,8 +334,6 @@ class Destination:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
                     raise FileExistsError(17, "it is not a file", path[-1])
-                if size is not None and size >= _PREALLOCATED and status.st_size != size:
-                    preallocate(descriptor, size)
             except BaseException:
                 os.close(descriptor)
                 raise

@@ -9,20 +9,22 @@ import os
 from collections.abc import Iterable
 
 
-def preallocate(descriptor: int, size: int) -> None:
-    """Give a file its room at once, so that a full disk shows before the work. Raises OSError (ENOSPC, EFBIG)."""
-    if size <= 0:
-        return
-    allocate = getattr(os, "posix_fallocate", None)
-    if allocate is not None:
-        try:
-            allocate(descriptor, 0, size)
-        except OSError as error:
-            if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
-                raise
-        else:
-            return
-    os.ftruncate(descriptor, size)
+def allocate(descriptor: int, offset: int, length: int) -> bool:
+    """Give a range of a file its room on the disk, growing the file; what stands there stays. Raises OSError (ENOSPC).
+
+    False when the file system cannot (or this is not Linux). posix_fallocate(3) would then write zeros itself, over
+    what another thread writes at that moment.
+    """
+    call = getattr(ctypes.CDLL(None, use_errno=True), "fallocate64", None)
+    if call is None:
+        return False
+    while call(descriptor, 0, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
+        code = ctypes.get_errno()
+        if code in {errno.EOPNOTSUPP, errno.ENOSYS}:
+            return False
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code))
+    return True
 
 
 def sync_all(descriptors: Iterable[int], anywhere: int) -> None:

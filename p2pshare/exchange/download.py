@@ -191,11 +191,11 @@ class Download:
                     self._swarm.ban(error)
                     return
                 except LocalError as error:
-                    self._fail(error)
+                    self.fail(error)
                     return
                 self._pump(source)
 
-    def _fail(self, error: LocalError) -> None:
+    def fail(self, error: LocalError) -> None:
         """The disk does not take it: that ends the fetch, not the sources."""
         self._failure = self._failure or error
         self._finished.set()
@@ -324,7 +324,7 @@ class Download:
                 try:
                     await self._checkpoint()
                 except LocalError as error:
-                    self._fail(error)
+                    self.fail(error)
 
     async def _checkpoint(self) -> None:
         """Data first, then the record that claims it."""

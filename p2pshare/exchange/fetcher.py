@@ -21,6 +21,7 @@ from p2pshare.exchange.layout import Layout, lay_out
 from p2pshare.exchange.limits import RateLimit
 from p2pshare.exchange.partial import Partials
 from p2pshare.exchange.passing import PassingOn
+from p2pshare.exchange.room import run_with_room
 from p2pshare.exchange.selection import Span, choose, cut
 from p2pshare.exchange.structure import MalformedContent, Structure
 from p2pshare.exchange.swarm import Swarm
@@ -252,7 +253,7 @@ class Fetcher:
         self._download = download
         self._tell()
         with self._partials.registered(PassingOn(root.binary, download, target, whole=whole)):
-            await download.run()
+            await run_with_room(destination, download)
         self._tell()
 
     async def _read_own(self, cid: CID) -> bytes | None:

@@ -48,13 +48,17 @@ def test_one_file(tmp_path: Path) -> None:
     assert tree(tmp_path) == {"x"}
 
 
-def test_large_files_get_their_room_at_once(tmp_path: Path) -> None:
+def test_large_files_get_their_room_beside_what_is_written(tmp_path: Path) -> None:
     size = 4 << 20
     with Destination.open(str(tmp_path / "x"), [file(size=size)]) as place:
-        place.write(0, 0, b"a")
+        place.write(0, 1 << 20, b"abc")
+        place.reserve(lambda: True)
+        assert (tmp_path / "x.part").stat().st_blocks * 512 < size
+        place.reserve(lambda: False)
         status = (tmp_path / "x.part").stat()
         assert status.st_size == size
         assert status.st_blocks * 512 >= size
+        assert place.read(0, 1 << 20, 4) == b"abc\0"
 
 
 def test_a_file_of_unknown_size(tmp_path: Path) -> None:
@@ -316,7 +320,7 @@ def test_a_disk_that_fills_up(mounted: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Destination, "_check_room", lambda self: None)
     with Destination.open(str(mounted / "x"), [file(size=5 << 20)]) as place:
         with pytest.raises(DiskFull):
-            place.write(0, 0, b"x")
+            place.reserve(lambda: False)
         place.abandon()
 
 
