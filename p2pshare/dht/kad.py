@@ -23,9 +23,6 @@ from p2pshare_protocols.kad_table import RoutingTable
 MAX_GREETINGS = 16
 """New peers asked at the same time whether they are nodes of the DHT."""
 
-STORE_WITHIN = 1.5
-"""Of the region's bound. Where fewer than 20 stand under it, the 20th nearest is nearer than this in 19 of 20 cases."""
-
 Hear = Callable[[str, Message], bool]
 """(who answered, the answer) -> whether the lookup may end now."""
 Store = Callable[[str], Message]
@@ -147,7 +144,7 @@ class Kad:
             while not lookup.done:
                 now = trio.current_time()
                 for contact in lookup.next_queries(now):
-                    near = store is not None and contact.key ^ target < STORE_WITHIN * bound
+                    near = store is not None and contact.key ^ target < kad_region.STORE_WITHIN * bound
                     after = store(contact.peer_id) if store is not None and near else None
                     self._nursery.start_soon(self._query, contact, question, after, send.clone())
                 deadline = lookup.next_deadline()

@@ -15,7 +15,8 @@ Why it is shaped so:
   dropped, and with it every candidate that nobody else named. Once the window cannot be filled otherwise, the rule
   yields: it orders questions, it never starves them.
 - With `paths` > 1 a candidate belongs to the path that first heard of it (S/Kademlia, Baumgart and Mies 2007), and
-  each path must come to its own end, so that one liar cannot lead all of them.
+  each path must come to its own end, so that one liar cannot lead all of them. `widen` makes paths of a lookup that
+  has ended: who answered is not asked again.
 - With `bound` > 0 every known node nearer than that must answer, up to the caps of its shell (see kad_region).
 - Who has been silent for longer than most answers take is doubtful: the next one behind is asked already, so that a
   node that hangs costs its time limit once and not again for each that takes its place.
@@ -84,7 +85,7 @@ class State(Enum):
 class _Candidate:
     contact: Contact
     distance: int
-    path: int
+    root: int  # the number of the seed that led to it: root % paths is its path
     informants: set[str] = field(default_factory=set)  # empty: from our own table
     state: State = State.HEARD
     asked: float = 0.0
@@ -139,13 +140,24 @@ class Lookup:
         self._waiting: set[str] = set()
         self._now = float("-inf")
         self._lies = False  # whether any informant was dropped
+        self._must: list[_Candidate] | None = None  # what `_needed` gave, until somebody comes or falls out
         for number, contact in enumerate(seeds):
-            self._hear(contact, number % self._paths, None)
+            self._hear(contact, number, None)
 
     @property
     def done(self) -> bool:
         """Whether every node that must answer has answered, failed or become slow."""
         return all(candidate.state is State.ANSWERED for candidate in self._needed())
+
+    def widen(self, paths: int) -> None:
+        """From now on the end is that of so many disjoint paths, if it was of fewer."""
+        self._paths = max(self._paths, paths)
+        self._must = None
+
+    def known(self, peer_id: str) -> Contact | None:
+        """What was heard of a peer already."""
+        candidate = self._by_id.get(peer_id)
+        return None if candidate is None else candidate.contact
 
     def next_queries(self, now: float) -> list[Contact]:
         """The nodes to ask now; they count as asked. Call again after every event and at `next_deadline()`."""
@@ -156,7 +168,7 @@ class Lookup:
             return []
         chosen: list[_Candidate] = []
         later: list[_Candidate] = []
-        for candidate in list(self._needed(now - self._pace.doubt)):
+        for candidate in self._needed(now - self._pace.doubt):
             if candidate.state is not State.HEARD:
                 continue
             if self._may_ask(candidate):
@@ -192,7 +204,7 @@ class Lookup:
         for taken, contact in enumerate(closer):
             if taken == MAX_TAKEN:
                 break
-            self._hear(contact, candidate.path, peer_id)
+            self._hear(contact, candidate.root, peer_id)
 
     def on_failure(self, peer_id: str, now: float) -> None:
         """`peer_id` could not be asked, or answered with rubbish, or the caller's own hard limit passed."""
@@ -236,22 +248,30 @@ class Lookup:
         alive = (c for c in self._order if c.state is not failed and c.state is not slow)
         return (c for c in alive if not self._orphan(c)) if self._lies else alive
 
-    def _needed(self, doubted: float = float("-inf")) -> Iterable[_Candidate]:
+    def _needed(self, doubted: float = float("-inf")) -> list[_Candidate]:
         """Those that must answer before the end: over all paths together, and on each path its nearest share.
 
-        Who was asked before `doubted` and did not answer is left out.
+        Who was asked before `doubted` and did not answer is left out. Worked out anew only when it may have changed:
+        an answer that names nobody new leaves it as it is.
         """
-        trusted = (c for c in self._alive() if c.state is not State.WAITING or c.asked > doubted)
+        if any(self._by_id[peer_id].asked <= doubted for peer_id in self._waiting):
+            return self._nearest(c for c in self._alive() if c.state is not State.WAITING or c.asked > doubted)
+        if self._must is None:
+            self._must = self._nearest(self._alive())
+        return self._must
+
+    def _nearest(self, trusted: Iterator[_Candidate]) -> list[_Candidate]:
         if self._paths == 1:
-            return self._window(trusted)
+            return list(self._window(trusted))
         alive = list(trusted)
         window = list(self._window(alive))
         share = -(-self.k // self._paths)
         named = {id(candidate) for candidate in window}
         held: Counter[int] = Counter()
         for candidate in alive:
-            if held[candidate.path] < share:
-                held[candidate.path] += 1
+            path = candidate.root % self._paths
+            if held[path] < share:
+                held[path] += 1
                 named.add(id(candidate))
         return [candidate for candidate in alive if id(candidate) in named]
 
@@ -281,6 +301,8 @@ class Lookup:
 
     def _settle(self, candidate: _Candidate, state: State) -> None:
         before, candidate.state = candidate.state, state
+        if state is not State.ANSWERED or before is State.SLOW or self._lies:
+            self._must = None
         self._waiting.discard(candidate.contact.peer_id)
         for peer_id in candidate.informants:
             informant = self._informants[peer_id]
@@ -296,11 +318,12 @@ class Lookup:
     def _drop_informant(self, peer_id: str) -> None:
         informant = self._informants.setdefault(peer_id, _Informant())
         informant.dropped = self._lies = True
+        self._must = None
         for waiting in [p for p in self._waiting if self._orphan(self._by_id[p])]:
             self._by_id[waiting].state = State.SLOW
             self._waiting.discard(waiting)
 
-    def _hear(self, contact: Contact, path: int, informant: str | None) -> None:
+    def _hear(self, contact: Contact, root: int, informant: str | None) -> None:
         if contact.peer_id == self._own_id:
             return
         candidate = self._by_id.get(contact.peer_id)
@@ -308,13 +331,16 @@ class Lookup:
             if informant is not None and candidate.state is State.HEARD and candidate.informants:
                 self._informants.setdefault(informant, _Informant())
                 candidate.informants.add(informant)
+                if self._lies:
+                    self._must = None  # it may be no orphan any more
             return
-        candidate = _Candidate(contact, contact.key ^ self.target, path)
+        candidate = _Candidate(contact, contact.key ^ self.target, root)
         if informant is not None:
             self._informants.setdefault(informant, _Informant())
             candidate.informants.add(informant)
         self._by_id[contact.peer_id] = candidate
         insort(self._order, candidate)
+        self._must = None
         if len(self._order) > MAX_CANDIDATES:
             self._forget_farthest()
 
@@ -324,4 +350,5 @@ class Lookup:
             if candidate.state in (State.HEARD, State.FAILED):
                 del self._order[at]
                 del self._by_id[candidate.contact.peer_id]
+                self._must = None
                 return

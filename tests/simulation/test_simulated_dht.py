@@ -37,6 +37,19 @@ def test_records_stand_at_the_nearest_nodes() -> None:
     assert {c.peer_id for c in network.nearest(key, 20)} - {"n0"} <= {c.peer_id for c in stored.at}
 
 
+def test_most_of_a_region_is_told_while_the_lookup_goes_on() -> None:
+    network = VirtualNetwork(1000, seed=9)
+    for node in network.rng.sample(network.honest(), 5):
+        network.look_up(node, network.rng.getrandbits(256))
+    for _ in range(10):
+        stored = network.provide(network.honest()[0], network.rng.getrandbits(256))
+        assert stored.late <= 4
+        assert stored.told + stored.late >= len(stored.at)
+        assert stored.messages < stored.asked + 2 * len(stored.at)
+        have = [node for node in network.nodes.values() if node.providers]
+        assert {contact.peer_id for contact in stored.at} <= {node.contact.peer_id for node in have}
+
+
 def test_a_fifth_that_hangs_costs_a_few_rounds() -> None:
     network = VirtualNetwork(1000, seed=3, hanging=0.2)
     provides, searches, missed = rounds_and_misses(network, 15)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from p2pshare_protocols.kad_keys import BITS, Contact, K
 from p2pshare_protocols.kad_lookup import SEEDS, Lookup, Pace
-from p2pshare_protocols.kad_region import SizeEstimate, bound
+from p2pshare_protocols.kad_region import STORE_WITHIN, SizeEstimate, bound
 from p2pshare_protocols.kad_table import RoutingTable
 
 ROUND = 0.1
@@ -52,10 +52,15 @@ class Stored:
     asked: int
     at: list[Contact]
 
+    told: int
+    """Of those asked: how many got ADD_PROVIDER in front of the question."""
+    late: int
+    """Of the region: how many got ADD_PROVIDER and a question that reads it back at the lookup's end."""
+
     @property
     def messages(self) -> int:
-        """Questions of the lookup, one ADD_PROVIDER and one reading back for each node of the region."""
-        return self.asked + 2 * len(self.at)
+        """Both that make a pair count: they share a write, but cost the server twice."""
+        return self.asked + self.told + 2 * self.late
 
     @property
     def rounds(self) -> float:
@@ -173,23 +178,26 @@ class VirtualNetwork:
         paths: int = 1,
         wanted: str | None = None,
         greets: bool = False,
+        store: set[str] | None = None,
     ) -> Outcome:
         """One lookup by `asker`, alone on the network, from now on; moves the clock to its end.
 
         With `wanted` it ends when that provider has been named, as a search does once one really serves. With
-        `greets` those that are asked learn of the asker, as the daemon does.
+        `greets` those that are asked learn of the asker, as the daemon does. With `store`, who is near enough when it
+        is asked is entered there and keeps a record of the asker.
         """
         begun = self.now
         found: set[str] = set()
         first: float | None = None
         first_queries: int | None = None
+        region = bound(self.size.size)
         lookup = Lookup(
             target,
             seeds if seeds is not None else asker.table.closest(target, SEEDS),
             own_id=asker.contact.peer_id,
             pace=asker.pace,
             paths=paths,
-            bound=bound(self.size.size),
+            bound=region,
             salt=self.rng.randbytes(16),
         )
         events: list[tuple[float, int, str, bool]] = []
@@ -201,6 +209,8 @@ class VirtualNetwork:
                 delay = self.rng.uniform(0.5 * ROUND, 1.5 * ROUND) if lives else HARD_LIMIT
                 if lives and self.slow and self.rng.random() < self.slow:
                     delay *= 10
+                if store is not None and contact.key ^ target < STORE_WITHIN * region:
+                    store.add(contact.peer_id)
                 serial += 1
                 heapq.heappush(events, (self.now + delay, serial, contact.peer_id, lives))
             if lookup.done:
@@ -210,6 +220,8 @@ class VirtualNetwork:
                 self.now, _, peer_id, lives = heapq.heappop(events)
                 if lives:
                     server = self.nodes[peer_id]
+                    if store is not None and peer_id in store:
+                        self._keep(server, target, asker)
                     told = self.told(server, target)
                     if first is None and any(not name.startswith("false") for name in told):
                         first, first_queries = self.now - begun, lookup.queries
@@ -235,15 +247,20 @@ class VirtualNetwork:
         return Outcome(lookup, self.now - begun, found, first, first_queries)
 
     def provide(self, provider: Node, target: int, *, paths: int = 1) -> Stored:
-        """Look up, then ADD_PROVIDER to the whole region at once: one more round."""
-        outcome = self.look_up(provider, target, paths=paths)
+        """As the daemon does: who is near keeps the record with the question, the rest of the region at the end."""
+        told: set[str] = set()
+        outcome = self.look_up(provider, target, paths=paths, store=told)
         region = outcome.lookup.region()
-        for contact in region:
-            if self.nodes[contact.peer_id].behaviour in ("hides", "lies", "colludes"):
-                continue
-            self.nodes[contact.peer_id].providers.setdefault(target, set()).add(provider.contact.peer_id)
-        seconds = outcome.seconds + max((self.rng.uniform(0.5, 1.5) * ROUND for _ in region), default=0.0)
-        return Stored(seconds, outcome.lookup.queries, region)
+        late = [contact for contact in region if contact.peer_id not in told]
+        for contact in late:
+            self._keep(self.nodes[contact.peer_id], target, provider)
+        seconds = outcome.seconds + max((self.rng.uniform(0.5, 1.5) * ROUND for _ in late), default=0.0)
+        return Stored(seconds, outcome.lookup.queries, region, told=len(told), late=len(late))
+
+    @staticmethod
+    def _keep(server: Node, target: int, provider: Node) -> None:
+        if server.behaviour not in ("hides", "lies", "colludes"):
+            server.providers.setdefault(target, set()).add(provider.contact.peer_id)
 
 
 def quantile(values: Iterable[float], part: float) -> float:
