@@ -46,7 +46,7 @@ class HalfOpen:
     drop: Callable[[], None]
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Crowd:
     """The entries of one address or network, oldest first, and how often one more may take an older one's place."""
 
@@ -69,6 +69,8 @@ class HalfOpenTable:
         self._exempt_loopback = exempt_loopback
         self._addresses: dict[Group, _Crowd] = {}
         self._networks: dict[Group, _Crowd] = {}
+        self._by_size: dict[int, dict[_Crowd, None]] = {}  # networks by their entries, longest of this size first
+        self._most = 0
         self._count = 0
         self.dropped = 0
         self.refused = 0
@@ -93,6 +95,7 @@ class HalfOpenTable:
         network = self._crowd(self._networks, entry.network)
         address.entries[entry] = network.entries[entry] = None
         self._count += 1
+        self._resized(network, len(network.entries) - 1)
         exempt = self._exempt(ip)
         full: _Crowd | None = None
         if not exempt and len(address.entries) > self._limits.per_address:
@@ -115,11 +118,13 @@ class HalfOpenTable:
         if entry.address not in self._addresses or entry not in self._addresses[entry.address].entries:
             return
         self._count -= 1
+        network = self._networks[entry.network]
         for crowds, group in ((self._addresses, entry.address), (self._networks, entry.network)):
             crowd = crowds[group]
             del crowd.entries[entry]
             if not crowd.entries:
                 del crowds[group]
+        self._resized(network, len(network.entries) + 1)
 
     def drop_one(self) -> None:
         """Drops the oldest of the fullest network, when there is one."""
@@ -132,8 +137,19 @@ class HalfOpenTable:
         return crowd
 
     def _fullest(self) -> _Crowd:
-        """Of equally full ones the first that came."""
-        return max(self._networks.values(), key=lambda crowd: len(crowd.entries))
+        """Of equally full ones that which has been so full for longest."""
+        return next(iter(self._by_size[self._most]))
+
+    def _resized(self, network: _Crowd, before: int) -> None:
+        """Keeps `_by_size`, so that a newcomer costs as little among a hundred networks as among two."""
+        if before:
+            del self._by_size[before][network]
+            if not self._by_size[before]:
+                del self._by_size[before]
+        if after := len(network.entries):
+            self._by_size.setdefault(after, {})[network] = None
+        if after > self._most or self._most not in self._by_size:
+            self._most = after  # sizes change by one
 
     def _drop(self, entry: HalfOpen) -> None:
         self.leave(entry)

@@ -104,22 +104,26 @@ def _stepwise(
     """Awaits `work`. Before it goes on with what it waited for, `turn` is awaited in its place; then its step is timed.
 
     Until it has waited for the first time there is nothing of the stranger's to work on: that step is free, and so are
-    those that tidy up. Cancelled while it waits for its turn, `work` is cancelled where it waits.
+    those that tidy up, since who comes next must not wait for what dropping others costs. Cancelled while it waits for
+    its turn, `work` is cancelled where it waits.
     """
     wait = _step(work.send, None)
     while isinstance(wait, _Wait):
         resume: Callable[[Any], Any] = work.send
+        tidies = False
         try:
             value = yield wait.trap
-            if not hasattr(value, "error"):  # an outcome, as trio hands over; a cancellation waits for nothing
+            tidies = hasattr(value, "error")  # an outcome, as trio hands over: a cancellation
+            if not tidies:
                 yield from turn().__await__()
         except BaseException as error:  # noqa: BLE001 - it is raised inside `work`
-            resume, value = work.throw, error
+            resume, value, tidies = work.throw, error, True
         begun = time.thread_time()
         try:
             wait = _step(resume, value)
         finally:
-            pay(time.thread_time() - begun)
+            if not tidies:
+                pay(time.thread_time() - begun)
     result: T = wait.value
     return result
 

@@ -87,28 +87,26 @@ class Switch(Network):
     def accepted(self, sock: trio.socket.SocketType, peer: tuple[str, int]) -> None:
         """Takes a socket that a listener accepted."""
         if not descriptors.spare(sock.fileno()):
-            sock.close()
+            tcp.refuse(sock)
             self._refused_descriptors += 1
             self._half_open.drop_one()  # so that silent ones do not hold what there is
             return
-        address = from_socket(*peer)
         ip = ip_of_socket(peer[0])
         scope = trio.CancelScope(deadline=trio.current_time() + self._limits.handshake_seconds)
         entry = self._half_open.enter(ip, scope.cancel, trio.current_time())
         if entry is None:
-            sock.close()
+            tcp.refuse(sock)
             return
-        self._nursery.start_soon(self._inbound, sock, address, scope, entry)
+        self._nursery.start_soon(self._inbound, sock, peer, scope, entry)
 
     async def _inbound(
-        self, sock: trio.socket.SocketType, address: str, scope: trio.CancelScope, entry: HalfOpen
+        self, sock: trio.socket.SocketType, peer: tuple[str, int], scope: trio.CancelScope, entry: HalfOpen
     ) -> None:
-        if scope.cancel_called:  # dropped before it began
-            sock.close()
-            return
-        upgraded: Upgraded | None = None
+        address, upgraded = "", None
         try:
             with scope:
+                await trio.lowlevel.wait_readable(sock)  # who says nothing costs us no more than this
+                address = from_socket(*peer)
                 handshake = self._upgrader.inbound(tcp.stream_over(sock))
                 upgraded = await self._share.work(entry.network, handshake)
         except (RemoteError, OSError) as error:
@@ -118,7 +116,7 @@ class Switch(Network):
         finally:
             self._half_open.leave(entry)
             if upgraded is None:
-                sock.close()
+                tcp.refuse(sock)
         if upgraded is not None:
             try:
                 await self._enter(upgraded, address, "in")

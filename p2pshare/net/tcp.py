@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import socket
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ TO_OTHERS, ON_LOOPBACK = "bbr", "cubic"
 _PAUSE = 0.2  # seconds to wait when it is our side that cannot: no descriptors, no memory
 _COMPLAIN_EVERY = 60.0  # seconds
 _SYN_AGAIN = 0.5  # seconds
+_NOTHING_LEFT = struct.pack("ii", 1, 0)  # struct linger of socket(7)
 _AT_ONCE = 64  # connections accepted in one go
 
 
@@ -182,6 +184,14 @@ def _waiting(listener: trio.socket.SocketType) -> Iterator[tuple[trio.socket.Soc
             except OSError:  # nothing waits; of anything else the next accept tells
                 return
             yield trio.socket.from_stdlib_socket(sock), (peer[0], peer[1])
+
+
+def refuse(sock: trio.socket.SocketType) -> None:
+    """Closes a connection to which nothing is to be said, with a RST: the kernel keeps nothing of it."""
+    if sock.fileno() >= 0:
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOTHING_LEFT)
+        sock.close()
 
 
 async def dial(host: str, port: int, family: int = 0) -> trio.SocketStream:
