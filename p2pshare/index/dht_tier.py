@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 import math
 import random
+import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,17 +29,14 @@ from p2pshare_protocols import item_record, multiaddr, postings_shard
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.index_messages import Row
 from p2pshare_protocols.item_record import ItemRecord, Signed
+from p2pshare_protocols.postings_ask import FEW, Draw, Named, Pointer, pointers
 from p2pshare_protocols.postings_room import subnets
 from p2pshare_protocols.query import Query
 from p2pshare_protocols.query_rank import rank
 
-FIRST: Final = 3  # nodes asked of the 8, drawn at random
-FEW: Final = 20  # records; when fewer came, more nodes are asked
-MORE: Final = 5  # nodes in all then
 ASK_TIME: Final = 3.0  # seconds for one node
 TOGETHER: Final = 0.25  # seconds that the first answer waits for others, so that the newest record is shown
 TIME: Final = 8.0  # seconds for the tier at most
-POINTERS: Final = 4  # publishers whose overflow is looked into
 _ALTERNATIVES: Final = 4  # terms asked for when every one of them may lead to a match
 _COUNTS: Final = 10_000  # terms whose frequency is remembered
 
@@ -72,9 +70,15 @@ class _Search:
     checked: set[Signed] = field(default_factory=set)
     rows: dict[bytes, Row] = field(default_factory=dict)
     waiting: list[Row] = field(default_factory=list)
+    held: list[Row] = field(default_factory=list)  # until others have confirmed that there is nothing else
     cut: bool = False  # an answer left something out
+    asked: int = 0  # nodes
     parted: Counter[str] = field(default_factory=Counter)  # lists that are full, as so many nodes said
-    full: Counter[tuple[str, bytes]] = field(default_factory=Counter)  # (term, publisher) with more in its overflow
+    full: dict[tuple[str, bytes], list[Named]] = field(default_factory=dict)  # publishers with more in their overflow
+
+    @property
+    def overflowing(self) -> list[Pointer]:
+        return [Pointer(term, tuple(named)) for (term, _), named in self.full.items()]
 
     def take(self, signed: Signed) -> None:
         """Keep a record that is what it says: canonical, matching, the newest known, signed."""
@@ -92,56 +96,57 @@ class _Search:
             return
         self.checked.add(signed)
         if key in self.newest:
-            self.waiting = [one for one in self.waiting if one.cid != row.cid or one.publisher != row.publisher]
+            for rows in (self.waiting, self.held):
+                rows[:] = [one for one in rows if one.cid != row.cid or one.publisher != row.publisher]
         self.newest[key] = record.sequence
         self.waiting.append(row)
 
 
 class _Panel:
-    """Nodes that are asked side by side, in the order of `nodes`."""
+    """Nodes that are asked side by side, as `draw` says."""
 
-    def __init__(
-        self, nodes: Sequence[Provider], nursery: trio.Nursery, ask: Callable[[Provider], Awaitable[bool]]
-    ) -> None:
-        self._nodes = list(nodes)
+    def __init__(self, draw: Draw[Provider], nursery: trio.Nursery, ask: Callable[[Provider], Awaitable[bool]]) -> None:
+        self._draw = draw
         self._nursery = nursery
         self._ask = ask
-        self._send, self._receive = trio.open_memory_channel[bool](len(nodes))
-        self.answered = 0
-        self.pending = 0
+        self._send, self._receive = trio.open_memory_channel[tuple[Provider, bool]](math.inf)
+        self.pending: set[Provider] = set()
 
     @property
-    def left(self) -> int:
-        return len(self._nodes)
+    def answered(self) -> int:
+        return self._draw.answered
 
-    def launch(self, count: int) -> None:
-        now, self._nodes = self._nodes[:count], self._nodes[count:]
-        self.pending += len(now)
-        for node in now:
+    def launch(self, nodes: list[Provider]) -> None:
+        self.pending.update(nodes)
+        for node in nodes:
             self._nursery.start_soon(self._run, node)
 
     async def _run(self, node: Provider) -> None:
-        self._send.send_nowait(await self._ask(node))
+        self._send.send_nowait((node, await self._ask(node)))
 
     async def one(self) -> None:
         """Wait for one that answers or fails."""
-        self.answered += await self._receive.receive()
-        self.pending -= 1
+        node, answers = await self._receive.receive()
+        self.pending.discard(node)
+        (self._draw.heard if answers else self._draw.failed)(node)
 
     async def hear(self) -> None:
-        """Until all answered; or, once one did, for a moment longer."""
+        """Until all answered; or, once one did, for a moment longer. Others take the place of those that are late."""
         deadline = trio.current_time() + 2 * TOGETHER if self.answered else math.inf
         while self.pending:
             with trio.move_on_at(deadline) as late:
                 await self.one()
             if late.cancelled_caught:
+                for node in self.pending:
+                    self._draw.failed(node)
                 return
             if self.answered:
                 deadline = min(deadline, trio.current_time() + TOGETHER)
 
 
 class DhtTier:
-    """`keeper` is our own store of postings, or None when this node keeps none."""
+    """`keeper` is our own store of postings, or None when this node keeps none. `trusted`: publishers' keys (32 bytes)
+    that this machine's owner trusts; `wall_clock` gives unix seconds."""
 
     name: TierName = "dht"
 
@@ -153,9 +158,13 @@ class DhtTier:
         *,
         keeper: Keeper | None = None,
         rng: random.Random | None = None,
+        trusted: Callable[[bytes], bool] = lambda _: False,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._net = net
         self._dht = dht
+        self._trusted = trusted
+        self._now = wall_clock
         self._regions = regions
         self._keeper = keeper
         self._rng = rng or random.SystemRandom()
@@ -164,9 +173,15 @@ class DhtTier:
 
     async def ask(self, question: Question, answers: Answers) -> None:
         search = _Search(question)
-        with trio.move_on_after(min(TIME, 0.8 * question.timeout)) as scope:
-            await self._ask(search, answers)
-            await self._probe.top(_best(search), answers)
+        try:
+            with trio.move_on_after(min(TIME, 0.8 * question.timeout)) as scope:
+                await self._ask(search, answers)
+                await self._flush(search, answers)
+                await self._probe.top(_best(search), answers)
+        finally:
+            answers.asked += search.asked
+        if scope.cancelled_caught:
+            await self._flush(search, answers)
         answers.complete &= not scope.cancelled_caught and not search.cut
 
     async def _ask(self, search: _Search, answers: Answers) -> None:
@@ -185,12 +200,13 @@ class DhtTier:
                 await self._ask_term(rarer, search, answers)
 
     async def _follow(self, search: _Search, answers: Answers) -> None:
-        """Look where publishers have what is more than one may have under a word: those that most nodes named."""
-        known = search.full.most_common(POINTERS)
+        """Look where publishers have what is more than one may have under a word."""
+        everything = search.question.everything
+        known = pointers(search.overflowing, self._now(), self._trusted, everything=everything)
         search.cut |= len(search.full) > len(known)
         async with trio.open_nursery() as nursery:
-            for (term, publisher), _ in known:
-                nursery.start_soon(self._ask_term, item_record.overflow(term, publisher), search, answers)
+            for one in known:
+                nursery.start_soon(self._ask_term, item_record.overflow(one.term, one.publisher), search, answers)
 
     def _alternatives(self, query: Query) -> list[str]:
         """The terms to ask for: the rarest that must hold, or all of a group; [] when no word is asked for."""
@@ -207,10 +223,10 @@ class DhtTier:
         if self._keeper is not None:
             own, complete = self._keeper.look_up(term, search.question.query, search.question.limit)
             search.cut |= not complete
-            for signed in own:
-                search.take(signed)
+            for one in own:
+                search.take(one.signed)
         nodes = await self._regions.nodes(term)
-        answered = await self._ask_some(term, self._drawn(nodes), search, answers)
+        answered = await self._ask_some(term, nodes, search, answers)
         await self._flush(search, answers)
         answers.nodes += answered
         search.cut |= bool(nodes) and not answered
@@ -226,65 +242,78 @@ class DhtTier:
                 nursery.start_soon(self._ask_term, one, search, answers)
 
     async def _ask_some(self, term: str, nodes: list[Provider], search: _Search, answers: Answers) -> int:
-        """Ask 3, and more when few records came; how many answered.
+        """Ask 3, then others until 5 in 4 subnets answered; how many did.
 
         What came is shown when those who are to be heard were heard, or had a moment for it: an older record that some
-        agree on is then known as older. Later answers are shown as they come.
+        agree on is then known as older. When many records came from the first three, half of what is wanted is shown at
+        once, and the rest behind what the others know besides: three who agree on rows of their own hide nothing so.
+        Later answers are shown as they come.
         """
+        drawn = list(nodes)
+        self._rng.shuffle(drawn)
+        draw = Draw(drawn, _subnet)
         async with trio.open_nursery() as nursery:
-            panel = _Panel(nodes, nursery, functools.partial(self._ask_node, term, search))
-            panel.launch(FIRST)
+            panel = _Panel(draw, nursery, functools.partial(self._ask_node, term, search, answers))
+            panel.launch(draw.first())
             await panel.hear()
-            if len(search.newest) < FEW:
-                panel.launch(MORE - panel.answered)
-                await panel.hear()
+            if len(search.newest) >= FEW:
+                await self._show_some(search, answers)
+            panel.launch(draw.more())
+            await panel.hear()
             await self._flush(search, answers)
-            while panel.pending or panel.left:
-                short = (MORE if len(search.newest) < FEW else FIRST) - panel.answered - panel.pending
-                if panel.left and short > 0:
-                    panel.launch(short)
-                elif not panel.pending:
+            while True:
+                panel.launch(draw.more())
+                if not panel.pending:
                     break
                 await panel.one()
                 await self._flush(search, answers)
         return panel.answered
 
-    def _drawn(self, nodes: list[Provider]) -> list[Provider]:
-        """All nodes in a random order, but those of a subnet that came before last."""
-        drawn = list(nodes)
-        self._rng.shuffle(drawn)
-        seen: set[str] = set()
-        first: list[Provider] = []
-        later: list[Provider] = []
-        for node in drawn:
-            ip = multiaddr.ip_of(node.addresses[0]) if node.addresses else None
-            small = subnets(str(ip))[0]
-            (later if small and small in seen else first).append(node)
-            seen.add(small)
-        return first + later
-
-    async def _ask_node(self, term: str, search: _Search, node: Provider) -> bool:
+    async def _ask_node(self, term: str, search: _Search, answers: Answers, node: Provider) -> bool:
         """Whether it answered as it should."""
-        query, limit, timeout = search.question
+        search.asked += 1
+        query, limit, timeout, _ = search.question
         try:
             async with open_line(self._net, node.peer_id, min(ASK_TIME, timeout)) as line:
                 records, end = await line.find(wire.Find(term, query, limit))
         except P2PShareError:
             self._regions.forget_node(node.peer_id)
             return False
-        for signed in records:
+        for signed, _ in records:
             search.take(signed)
         search.cut |= not end.complete
-        search.full.update((term, publisher) for publisher in end.full)
+        for named in end.full:
+            search.full.setdefault((term, named.publisher), []).append(named)
         search.parted[term] += end.sharded
         self._counts.learn(end.counts, [term])
         return True
 
+    async def _show_some(self, search: _Search, answers: Answers) -> None:
+        """Half of what is wanted at most, so that there is room for what others know; publishers take turns."""
+        turns: Counter[str] = Counter()
+        order: list[tuple[int, int]] = []
+        for number, row in enumerate(search.waiting):
+            order.append((turns[row.publisher], number))
+            turns[row.publisher] += 1
+        count = max(0, search.question.limit // 2 - len(search.rows))
+        rows = [search.waiting[number] for _, number in sorted(order)]
+        search.held, search.waiting = search.held + rows[count:], rows[:count]
+        held, search.held = search.held, []
+        await self._flush(search, answers)
+        search.held = held + search.held
+
     async def _flush(self, search: _Search, answers: Answers) -> None:
-        waiting, search.waiting = search.waiting, []
+        """Show what is known, what came last first where some was held back."""
+        waiting = search.waiting + search.held
+        search.waiting, search.held = [], []
         for row in waiting:
             search.rows[row.cid.v1.binary] = row
             await answers.tell(row, "")
+
+
+def _subnet(node: Provider) -> str:
+    ip = multiaddr.ip_of(node.addresses[0]) if node.addresses else None
+    return subnets(str(ip))[0]
 
 
 def _best(search: _Search) -> list[Row]:

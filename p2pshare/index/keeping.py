@@ -18,7 +18,7 @@ from p2pshare.errors import LocalError, RemoteError
 from p2pshare.index.limits import Allowance, Rates
 from p2pshare.net.api import Network, Stream
 from p2pshare.store import Store
-from p2pshare.store.postings import Owner
+from p2pshare.store.postings import Kept, Owner
 from p2pshare_protocols import index_postings as wire
 from p2pshare_protocols import item_record, multiaddr, postings_shard
 from p2pshare_protocols.errors import RemoteProtocolError
@@ -85,9 +85,7 @@ class Keeper:
             return wire.encode(wire.Kept((gone,)))
         if isinstance(request, wire.Remove):
             return wire.encode(wire.Kept(tuple(self._bury(owner, one) for one in request.tombstones)))
-        kept = await self._store_all(stream.peer_id, owner, request)
-        terms = {term: None for entry in request.entries for term in entry.terms}
-        return wire.encode(wire.Kept(kept, self._sharded(terms)))
+        return wire.encode(await self._store_all(stream.peer_id, owner, request))
 
     def _sharded(self, terms: Collection[str]) -> tuple[str, ...]:
         full = [term for term in self._store.postings.full_lists() if term in terms]
@@ -112,18 +110,22 @@ class Keeper:
         ip = multiaddr.ip_of(address) if address else None
         return subnets(str(ip))
 
-    async def _store_all(self, peer_id: str, owner: Owner, request: wire.Store) -> tuple[int, ...]:
+    async def _store_all(self, peer_id: str, owner: Owner, request: wire.Store) -> wire.Kept:
         kept: list[int] = []
+        refused: list[int] = []
         for at in range(0, len(request.entries), _SLICE):
             begin = trio.current_time()
             checked = [(entry, self._checked(entry)) for entry in request.entries[at : at + _SLICE]]
             with self._store.relaxed():
                 for entry, record in checked:
-                    kept.append(self._store.postings.put(owner, entry.signed, record, entry.terms))
+                    there = self._store.postings.put_under(owner, entry.signed, record, entry.terms)
+                    kept.append(len(there))
+                    refused.append(sum(1 << n for n, term in enumerate(entry.terms) if term not in there))
             now = trio.current_time()
             self._allowance.spend(peer_id, now - begin, now)
             await trio.lowlevel.checkpoint()
-        return tuple(kept)
+        terms = {term: None for entry in request.entries for term in entry.terms}
+        return wire.Kept(tuple(kept), self._sharded(terms), tuple(refused) if any(refused) else ())
 
     def _checked(self, entry: wire.Entry) -> ItemRecord:
         record = item_record.decode(entry.signed.body)
@@ -145,27 +147,27 @@ class Keeper:
             raise RemoteProtocolError("a tombstone is none, or not signed by its publisher")
         return self._store.postings.bury(owner, signed, tombstone.identity, tombstone.sequence)
 
-    def look_up(self, term: str, query: Query, limit: int) -> tuple[list[Signed], bool]:
+    def look_up(self, term: str, query: Query, limit: int) -> tuple[list[Kept], bool]:
         """Records under `term` that the query lets through; True when none was left out. Signatures are not checked."""
         also = [word for word in query.words if word != term]
-        found: list[Signed] = []
+        found: list[Kept] = []
         candidates = self._store.postings.find(term, also, self._now(), _SCANNED)
-        for signed in candidates:
+        for one in candidates:
             try:
-                record = item_record.decode(signed.body)
+                record = item_record.decode(one.signed.body)
             except RemoteProtocolError:  # an older version kept it
                 continue
-            if isinstance(record, ItemRecord) and query.matches(record.row(signed.publisher).record()):
+            if isinstance(record, ItemRecord) and query.matches(record.row(one.signed.publisher).record()):
                 if len(found) == limit:
                     return found, False
-                found.append(signed)
+                found.append(one)
         return found, len(candidates) < _SCANNED
 
     def find(self, request: wire.Find) -> bytes:
         found, complete = self.look_up(request.term, request.query, request.limit)
         frames, everything = wire.pages(found)
         terms = list(dict.fromkeys([request.term, *terms_of(request.query)]))[: wire.MAX_COUNTED - 1]
-        full = tuple(self._store.postings.full(request.term)[: wire.MAX_FULL])
+        full = tuple(self._store.postings.full(request.term))
         counts, sharded = self._store.postings.counts(terms), self._store.postings.is_full(request.term)
         end = wire.FindEnd(complete and everything, counts, full, sharded)
         return b"".join(wire.encode(frame) for frame in frames) + wire.encode(end)

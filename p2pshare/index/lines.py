@@ -23,10 +23,13 @@ class Line:
         await self._stream.send_all(wire.encode(request))
         return (await self._read())[0]
 
-    async def find(self, request: wire.Find) -> tuple[list[Signed], wire.FindEnd]:
-        """Everything that the node has, unchecked; more than was asked for, or than an answer may have, is an error."""
+    async def find(self, request: wire.Find) -> tuple[list[tuple[Signed, int]], wire.FindEnd]:
+        """Everything that the node has, and when it says that each was proven (0 never), unchecked.
+
+        More than was asked for, or than an answer may have, is an error.
+        """
         await self._stream.send_all(wire.encode(request))
-        records: list[Signed] = []
+        records: list[tuple[Signed, int]] = []
         received = 0
         while True:
             answer, length = await self._read()
@@ -35,7 +38,7 @@ class Line:
                 return records, answer
             if not isinstance(answer, wire.Records) or received > MAX_ANSWER or not answer.records:
                 raise RemoteProtocolError("an answer is too long, or not to what was asked")
-            records += answer.records
+            records += zip(answer.records, answer.proven or (0,) * len(answer.records), strict=True)
             if len(records) > request.limit:
                 raise RemoteProtocolError("an answer has more records than were asked for")
 

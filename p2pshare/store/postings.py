@@ -13,16 +13,35 @@ from typing import Final, NamedTuple
 
 from p2pshare.store.database import Database
 from p2pshare.store.text import plain
+from p2pshare_protocols.index_postings import MAX_FULL
 from p2pshare_protocols.item_record import OVERFLOW, ItemRecord, Signed
+from p2pshare_protocols.postings_ask import Named
 from p2pshare_protocols.postings_room import PER_NET, ROOM, Origin, TermRoom
 
 HIDDEN: Final = 48 * 3600.0  # seconds after which a publisher that was not heard of is not shown
 DELETED: Final = 14 * 24 * 3600.0
 MAX_POSTINGS: Final = 2_000_000  # of all, about 600 MB
 MAX_OWNERS: Final = 100_000
+PROVEN_FOR: Final = 7 * 24 * 3600.0  # seconds until a record that was proven may be asked for again
 _CACHED_ROOMS: Final = 2000  # terms
 _CACHED_ORIGINS: Final = 100_000  # of all cached rooms, 300 bytes each
 _REMOVED_AT_ONCE: Final = 2000
+
+
+class Kept(NamedTuple):
+    """A record that is found. `proven`: when its sender was last seen to hold a part of it, unix seconds; 0 never."""
+
+    signed: Signed
+    proven: int = 0
+
+
+class Doubtful(NamedTuple):
+    """A record whose sender is to be asked for a part of it."""
+
+    id: int
+    owner: int
+    sender: str
+    body: bytes
 
 
 class Owner(NamedTuple):
@@ -74,7 +93,8 @@ class Postings:
             if self._db.number("SELECT count(*) FROM posting_owners") >= MAX_OWNERS:
                 return None
             self._db.execute(
-                "INSERT INTO posting_owners (publisher, sender, small, large, seen, stated) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO posting_owners (publisher, sender, small, large, seen, stated, since)"
+                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?5)",
                 (origin.publisher, plain(sender), origin.small, origin.large, now, stated),
             )
         return self.owner(origin, sender)
@@ -86,20 +106,24 @@ class Postings:
         return -1 if row is None else int(row[0])
 
     def put(self, owner: Owner, signed: Signed, record: ItemRecord, terms: Sequence[str]) -> int:
-        """Keep a record under `terms`, as far as there is room; how many of them are there now.
+        """As `put_under`; how many of the terms the record stands under now."""
+        return len(self.put_under(owner, signed, record, terms))
 
-        The same record again adds terms; a newer sequence replaces it; an older one is refused: 0.
+    def put_under(self, owner: Owner, signed: Signed, record: ItemRecord, terms: Sequence[str]) -> list[str]:
+        """Keep a record under `terms`, as far as there is room; those under which it stands now.
+
+        The same record again adds terms; a newer sequence replaces it; an older one is refused.
         """
         known = self.sequence(owner.origin.publisher, record.identity)
         if known > record.sequence:
-            return 0
+            return []
         with self._writing():
             if 0 <= known < record.sequence:
                 self._empty(owner.origin.publisher, record.identity)
             number = self._record(owner, signed, record, same=known == record.sequence)
             if number is None:
-                return 0
-            kept = sum(self._place(term, number, owner) for term in terms)
+                return []
+            kept = [term for term in terms if self._place(term, number, owner)]
             self._drop_if_empty(number)
         return kept
 
@@ -112,12 +136,14 @@ class Postings:
             if words and holder != owner.id:
                 self._move(number, owner)
             return int(number) if words else None
+        proven = self._db.number("SELECT max(proven) FROM posting_records WHERE publisher = ? AND identity = ?", key)
         self._db.execute("DELETE FROM posting_records WHERE publisher = ? AND identity = ?", key)
         words = " ".join(["", *(term for field in record.record().terms.values() for term in field), ""])
-        values = (*key, owner.id, record.sequence, plain(words, 4096), signed.body, signed.signature)
+        # The identity is of the content, so a proof outlives a new title.
+        values = (*key, owner.id, record.sequence, plain(words, 4096), signed.body, signed.signature, proven)
         cursor = self._db.execute(
-            "INSERT INTO posting_records (publisher, identity, owner, sequence, words, body, signature)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO posting_records (publisher, identity, owner, sequence, words, body, signature, proven)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             values,
         )
         return int(cursor.lastrowid or 0)
@@ -175,10 +201,11 @@ class Postings:
             self._count += change
 
     def _evict(self, term: str, origin: Origin) -> None:
-        """Drop the newest posting of `origin` under `term`."""
+        """Drop the newest posting of `origin` under `term`, one that is not proven if there is one."""
         row = self._db.first(
             "SELECT p.record FROM postings p JOIN posting_owners o ON o.id = p.owner"
-            " WHERE p.term = ? AND o.publisher = ? AND o.small = ? ORDER BY p.record DESC LIMIT 1",
+            " JOIN posting_records r ON r.id = p.record"
+            " WHERE p.term = ? AND o.publisher = ? AND o.small = ? ORDER BY r.proven > 0, p.record DESC LIMIT 1",
             (term, origin.publisher, origin.small),
         )
         if row is not None:
@@ -245,7 +272,7 @@ class Postings:
             self._db.executemany(sql, [(owner.origin.publisher, identity) for identity in gone])
         return count
 
-    def find(self, term: str, also: Iterable[str], now: float, limit: int) -> list[Signed]:
+    def find(self, term: str, also: Iterable[str], now: float, limit: int) -> list[Kept]:
         """Records under `term` of publishers that live, whose words hold every term of `also`; at most `limit`.
 
         The subnets take turns, and in each the oldest come first, so that one with many does not hide the others.
@@ -253,16 +280,44 @@ class Postings:
         wanted = [f" {one} " for one in also]
         tests = "".join(" AND instr(r.words, ?)" for _ in wanted)
         rows = self._db.all(
-            "SELECT r.publisher, r.body, r.signature FROM postings p JOIN posting_owners o ON o.id = p.owner"
+            "SELECT r.publisher, r.body, r.signature, r.proven FROM postings p JOIN posting_owners o ON o.id = p.owner"
             f" JOIN posting_records r ON r.id = p.record WHERE p.term = ? AND o.seen > ?{tests}"
             " ORDER BY row_number() OVER (PARTITION BY o.small ORDER BY p.record), p.record LIMIT ?",
             (term, now - HIDDEN, *wanted, limit),
         )
-        return [Signed(*row) for row in rows]
+        return [Kept(Signed(*row[:3]), row[3]) for row in rows]
 
-    def full(self, term: str) -> list[bytes]:
-        """Publishers that have as many postings under `term` as one may have."""
-        return self._room_of(term).full()
+    def full(self, term: str, limit: int = MAX_FULL) -> list[Named]:
+        """Publishers that have as many postings under `term` as one may have: the proven, then the oldest first."""
+        sql = "SELECT min(since), max(proven) FROM posting_owners WHERE publisher = ?"
+        found = []
+        for publisher in self._room_of(term).full():
+            since, proven = self._db.all(sql, (publisher,))[0]
+            found.append(Named(publisher, int(since or 0), bool(proven)))
+        return sorted(found, key=lambda one: (not one.proven, one.since, one.publisher))[:limit]
+
+    def doubtful(self, now: float, start: int) -> Doubtful | None:
+        """A record at or behind the random number `start` of a publisher that lives, that was not proven for a week."""
+        sql = (
+            "SELECT r.id, o.id, o.sender, r.body FROM posting_records r JOIN posting_owners o ON o.id = r.owner"
+            " WHERE r.id >= ? AND r.words <> '' AND r.proven < ? AND o.seen > ? ORDER BY r.id LIMIT 1"
+        )
+        row = self._db.first(sql, (start, now - PROVEN_FOR, now - HIDDEN))
+        return None if row is None else Doubtful(*row)
+
+    def newest(self) -> int:
+        """The highest number of a record."""
+        return self._db.number("SELECT max(id) FROM posting_records")
+
+    def prove(self, one: Doubtful, proven: float) -> None:
+        """Its sender was seen to hold a part of it at `proven` (unix seconds); 0: was asked, and holds it not."""
+        with self._db.relaxed():
+            self._db.execute("UPDATE posting_records SET proven = ? WHERE id = ?", (int(proven), one.id))
+            sql = (
+                "UPDATE posting_owners SET proven = coalesce(nullif(?, 0),"
+                " (SELECT max(proven) FROM posting_records WHERE owner = ?2)) WHERE id = ?2"
+            )
+            self._db.execute(sql, (int(proven), one.owner))
 
     def is_full(self, term: str) -> bool:
         """Whether the list of `term` has no room left but by eviction: what comes belongs in a shard too."""

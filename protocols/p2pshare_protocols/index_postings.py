@@ -18,6 +18,7 @@ from .errors import LocalProtocolError, RemoteProtocolError
 from .index_messages import LENGTH, MAX_ANSWER, MAX_LIMIT
 from .item_record import IDENTITY, MAX_BODY, PUBLISHER, SIGNATURE, Signed, verified
 from .peerid import peer_id_to_bytes
+from .postings_ask import Named
 from .query_model import MAX_TIME, Query
 
 MAX_FRAME: Final = 64 << 10  # bytes of a body, either way
@@ -97,11 +98,13 @@ class Find:
 class Kept:
     """Of each record of a Store, or each tombstone of a Remove, how many postings are there now, or went.
 
-    `sharded`: terms of a Store whose lists are full here; their postings are to stand in a shard too.
+    `sharded`: terms of a Store whose lists are full here; their postings are to stand in a shard too. `refused`: of
+    each record of a Store the terms under which it has no room, bit n for its nth; () when all were kept.
     """
 
     counts: tuple[int, ...]
     sharded: tuple[str, ...] = ()
+    refused: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +120,27 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class Records:
+    """`proven`: of each when its sender was last seen to hold a part of it (unix seconds, 0 never); () when of none.
+
+    A hint: whoever answers may say what it likes.
+    """
+
     records: tuple[Signed, ...]
+    proven: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class FindEnd:
     """`complete`: nothing that matches was left out. `counts`: postings here of the query's terms, a hint.
 
-    `full`: publishers with as many under the term as one may have; the rest stands under their overflow.
+    `full`: publishers with as many under the term as one may have, and what is known of them here; the rest stands
+    under their overflow.
     `sharded`: the list of the term is full here; there is more in its shards.
     """
 
     complete: bool
     counts: dict[str, int]
-    full: tuple[bytes, ...] = ()
+    full: tuple[Named, ...] = ()
     sharded: bool = False
 
 
@@ -186,14 +196,19 @@ def _fields(message: Request | Answer) -> dict[str, Any]:
             return {"op": "only", "by": _by(by), "bucket": bucket, "identities": list(identities)}
         case Find(term, query, limit):
             return {"op": "find", "term": term, "find": query.to_wire(), "limit": limit}
-        case Kept(counts, sharded):
-            return {"kept": list(counts)} | ({"sharded": list(sharded)} if sharded else {})
+        case Kept(counts, sharded, refused):
+            kept: dict[str, Any] = {"kept": list(counts)} | ({"sharded": list(sharded)} if sharded else {})
+            return kept | ({"refused": list(refused)} if any(refused) else {})
         case Digest(buckets, sharded):
             return {"digest": b"".join(buckets)} | ({"sharded": list(sharded)} if sharded else {})
-        case Records(records):
-            return {"records": [[one.publisher, one.body, one.signature] for one in records]}
+        case Records(records, proven):
+            rows = [[one.publisher, one.body, one.signature] for one in records]
+            return {"records": rows} | ({"proven": list(proven)} if any(proven) else {})
         case FindEnd(complete, counts, full, sharded):
-            more: dict[str, Any] = ({"full": list(full)} if full else {}) | ({"sharded": True} if sharded else {})
+            more: dict[str, Any] = {"sharded": True} if sharded else {}
+            if full:
+                known = [[one.since, one.proven] for one in full]
+                more = {"full": [one.publisher for one in full], "known": known} | more
             return {"end": True, "complete": complete, "counts": counts, **more}
 
 
@@ -216,22 +231,26 @@ def batches(by: Statement, entries: Iterable[Entry]) -> Iterable[Store]:
         yield Store(by, tuple(batch))
 
 
-def pages(records: Iterable[Signed]) -> tuple[list[Records], bool]:
-    """Records as messages that fit a frame, and whether all fit an answer."""
+def pages(records: Iterable[tuple[Signed, int]]) -> tuple[list[Records], bool]:
+    """Records, and when each was proven, as messages that fit a frame; and whether all fit an answer."""
     found: list[Records] = []
-    page: list[Signed] = []
+    page: list[tuple[Signed, int]] = []
     size, room = 0, MAX_ANSWER - 8192
     for one in records:
-        cost = len(one.body) + PUBLISHER + SIGNATURE + 12
+        cost = len(one[0].body) + PUBLISHER + SIGNATURE + 12 + 5
         if room < cost:
-            return [*found, Records(tuple(page))], False
+            return [*found, _page(page)], False
         if page and (len(page) == MAX_ENTRIES or size + cost > MAX_FRAME - 1024):
-            found.append(Records(tuple(page)))
+            found.append(_page(page))
             page, size = [], 0
         page.append(one)
         size += cost
         room -= cost
-    return ([*found, Records(tuple(page))] if page else found), True
+    return ([*found, _page(page)] if page else found), True
+
+
+def _page(rows: Sequence[tuple[Signed, int]]) -> Records:
+    return Records(tuple(signed for signed, _ in rows), tuple(proven for _, proven in rows))
 
 
 def unpack(body: bytes) -> dict[str, Any]:
@@ -286,7 +305,8 @@ def read_answer(message: dict[str, Any]) -> Answer:
     """Of a map from `unpack`. No signature is looked at. Raises RemoteProtocolError."""
     if "kept" in message:
         counts_of = tuple(_number(one, 2**32) for one in _list(message["kept"], MAX_ENTRIES))
-        return Kept(counts_of, _sharded(message))
+        refused = _as_many(message, "refused", len(counts_of), (1 << MAX_TERMS) - 1)
+        return Kept(counts_of, _sharded(message), refused)
     if "digest" in message:
         joined = _bytes(message["digest"], BUCKETS * BUCKET)
         if len(joined) != BUCKETS * BUCKET:
@@ -294,14 +314,29 @@ def read_answer(message: dict[str, Any]) -> Answer:
         return Digest(tuple(joined[at : at + BUCKET] for at in range(0, len(joined), BUCKET)), _sharded(message))
     if "records" in message:
         rows = [_list(row, 3, least=3) for row in _list(message["records"], MAX_ENTRIES)]
-        return Records(tuple(_signed(row[1:], _bytes(row[0], PUBLISHER)) for row in rows))
+        found = tuple(_signed(row[1:], _bytes(row[0], PUBLISHER)) for row in rows)
+        return Records(found, _as_many(message, "proven", len(found), MAX_TIME))
     complete, counts = message.get("complete"), message.get("counts", {})
     if message.get("end") is not True or not isinstance(complete, bool) or not isinstance(counts, dict):
         raise RemoteProtocolError("an answer of an unknown sort")
-    full = tuple(_exactly(one, PUBLISHER) for one in _list(message.get("full", []), MAX_FULL))
+    full = _named(message)
     if not isinstance(sharded := message.get("sharded", False), bool):
         raise RemoteProtocolError("an answer does not say whether its list is full")
     return FindEnd(complete, {_term(term): _number(count, 2**32) for term, count in counts.items()}, full, sharded)
+
+
+def _named(message: dict[str, Any]) -> tuple[Named, ...]:
+    keys = [_exactly(one, PUBLISHER) for one in _list(message.get("full", []), MAX_FULL)]
+    known = _list(message.get("known", [[0, False]] * len(keys)), len(keys), least=len(keys))
+    rows = [_list(row, 2, least=2) for row in known]
+    return tuple(Named(key, _number(row[0], MAX_TIME), row[1] is True) for key, row in zip(keys, rows, strict=True))
+
+
+def _as_many(message: dict[str, Any], key: str, count: int, most: int) -> tuple[int, ...]:
+    """A list with one number for each of what it is about; () when it is missing."""
+    if key not in message:
+        return ()
+    return tuple(_number(one, most) for one in _list(message[key], count, least=count))
 
 
 def _sharded(message: dict[str, Any]) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ class Draw(Generic[T]):
     def __init__(self, shuffled: Sequence[T], subnet: Callable[[T], str]) -> None:
         self._left = [(one, subnet(one) or f"?{number}") for number, one in enumerate(shuffled)]
         self._subnets = dict(self._left)
-        self._asked: list[str] = []  # the subnets of those that were asked and did not fail
+        self._asked: dict[T, str] = {}  # those that were asked and did not fail, and their subnets
         self.answered = 0
 
     def first(self) -> list[T]:
@@ -42,23 +42,25 @@ class Draw(Generic[T]):
 
     def heard(self, one: T) -> None:
         self.answered += 1
+        self._asked[one] = self._subnets[one]
 
     def failed(self, one: T) -> None:
-        """It did not answer: another one takes its place, of the same subnet if need be."""
-        self._asked.remove(self._subnets[one])
+        """It does not answer, or not soon: another one takes its place. When it is heard later, it counts again."""
+        self._asked.pop(one, None)
 
     def _take(self, count: int) -> list[T]:
         taken: list[T] = []
         while self._left and len(taken) < count:
-            fresh = (n for n, (_, where) in enumerate(self._left) if where not in self._asked)
+            having = set(self._asked.values())
+            fresh = (n for n, (_, where) in enumerate(self._left) if where not in having)
             one, where = self._left.pop(next(fresh, 0))
-            self._asked.append(where)
+            self._asked[one] = where
             taken.append(one)
         return taken
 
     def _widen(self) -> list[T]:
         wider: list[T] = []
-        while len(set(self._asked)) < SUBNETS and any(where not in self._asked for _, where in self._left):
+        while len(having := set(self._asked.values())) < SUBNETS and any(one[1] not in having for one in self._left):
             wider += self._take(1)
         return wider
 

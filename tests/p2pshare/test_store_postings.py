@@ -48,13 +48,13 @@ def test_records_are_found_by_a_term_and_the_other_words_while_their_publisher_l
     owner = owner_of(store)
     signed = item_record.sign(TALK, KEY)
     assert store.postings.put(owner, signed, TALK, ["raft", "2026"]) == 2
-    assert store.postings.find("raft", ["mp4"], NOW, 10) == [signed]
+    assert store.postings.find("raft", ["mp4"], NOW, 10) == [(signed, 0)]
     assert store.postings.find("raft", ["paxos"], NOW, 10) == []
     assert store.postings.find("mp4", [], NOW, 10) == []
     assert store.postings.counts(["raft", "paxos"]) == {"raft": 1}
     assert store.postings.find("raft", [], NOW + HIDDEN + 1, 10) == []
     store.postings.heard(owner.origin, "peer", 2, NOW + HIDDEN)
-    assert store.postings.find("raft", [], NOW + HIDDEN + 1, 10) == [signed]
+    assert store.postings.find("raft", [], NOW + HIDDEN + 1, 10) == [(signed, 0)]
 
 
 def test_a_newer_sequence_replaces_an_older_one_is_refused_and_a_tombstone_ends_it(store: Store) -> None:
@@ -117,7 +117,7 @@ def test_subnets_take_turns_in_an_answer(store: Store) -> None:
         put(store, loud, named(number), "raft")
     put(store, quiet, named(99), "raft")
     found = store.postings.find("raft", [], NOW, 2)
-    assert {one.publisher for one in found} == {loud.origin.publisher, quiet.origin.publisher}
+    assert {one.signed.publisher for one in found} == {loud.origin.publisher, quiet.origin.publisher}
 
 
 def _publish(store: Store, item: int, cid: CID, *terms: str) -> None:

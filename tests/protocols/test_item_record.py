@@ -14,6 +14,7 @@ from p2pshare_protocols.cid import CID, DAG_PB, RAW
 from p2pshare_protocols.errors import LocalProtocolError, RemoteProtocolError
 from p2pshare_protocols.item_record import MAX_RECORD, ItemRecord, Signed, Tombstone, term_key
 from p2pshare_protocols.peerid import peer_id_from_ed25519
+from p2pshare_protocols.postings_ask import Named
 from p2pshare_protocols.query import parse
 from tests.support_golden import golden
 
@@ -136,7 +137,9 @@ def test_messages_come_back_as_they_were() -> None:
         wire.Digest(wire.buckets_of([("raft", TALK.identity, 7)])),
         wire.Records((talk,)),
         wire.FindEnd(False, {"raft": 3}),
-        wire.FindEnd(False, {"raft": 3}, (PUBLIC,)),
+        wire.FindEnd(False, {"raft": 3}, (Named(PUBLIC), Named(PUBLIC, 5, True))),
+            wire.Records((talk, talk), (0, 1767225600)),
+            wire.Kept((1, 0), ("raft",), (0, 3)),
     ):
         assert wire.read_answer(wire.unpack(wire.encode(answer)[4:])) == answer
 
@@ -156,7 +159,7 @@ def test_batches_and_pages_keep_their_bounds_and_lose_nothing() -> None:
     frames = list(wire.batches(by, entries))
     assert sum(len(frame.entries) for frame in frames) == 900
     assert all(len(wire.encode(frame)) <= wire.MAX_FRAME + 4 for frame in frames)
-    found, everything = wire.pages(entry.signed for entry in entries)
+    found, everything = wire.pages((entry.signed, 1767225600) for entry in entries)
     assert not everything
     assert sum(len(wire.encode(page)) for page in found) <= 256 << 10
     assert wire.pages([]) == ([], True)
