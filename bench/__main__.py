@@ -21,6 +21,7 @@ FIGURES = {
     "start": "bench.start",
     "dht": "bench.dht",
     "index": "bench.index",
+    "index-real": "bench.index_real",
     "catalogue": "bench.catalogue",
     "guard": "bench.guard",
     "dht-store": "bench.dht_store",

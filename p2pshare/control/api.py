@@ -83,6 +83,9 @@ class Node(Protocol):
     ) -> Answer:
         """Emits {"event": "result", …}; returns {"event": "done", "results", "nodes", "elapsed", "complete"}."""
 
+    async def browse(self, emit: Emit, *, peer: str, limit: int, after: int, timeout: float) -> Answer:
+        """Emits {"event": "result", …}; returns {"event": "done", "results", "complete", "after", "elapsed"}."""
+
     async def fetch_start(
         self,
         *,

@@ -195,6 +195,20 @@ _FINDING = (
         event='event "result", cid, link, name, size, type, publisher, sources, tier: local, peer or dht; score; why',
     ),
     Method(
+        "browse",
+        "What one peer shares in public: its items, as it tells them itself, page after page.",
+        'event "done", results, complete: whether there is no more, after: where to go on, elapsed',
+        {"peer": "12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5"},
+        (
+            Param("peer", "text", "A peer ID, its beginning or end if connected, or a multiaddr that ends in one."),
+            Param("limit", "integer", "At most so many items.", 1000, low=1, high=100_000),
+            Param("after", "integer", "Go on after what was told: the `after` of the last time.", 0, low=0),
+            Param("timeout", "number", "Seconds for all of it.", 30.0, low=0.1, high=600),
+        ),
+        errors=("usage", "unreachable", "timeout", "failed"),
+        event='event "result", cid, link, name, size, type, kind, tags, title, created, publisher',
+    ),
+    Method(
         "show",
         "What a link names, before it is fetched.",
         "cid, name, kind: file or directory, size, files, entries: the first 1000, sources, publisher",

@@ -8,13 +8,16 @@ from typing import Any, Final
 import trio
 
 from p2pshare.errors import RemoteError
+from p2pshare.index import browse
 from p2pshare.index.keeping import Keeper
 from p2pshare.index.limits import Allowance
 from p2pshare.index.rows import Run, in_threads, rows_of
 from p2pshare.net.api import Network, Stream
 from p2pshare.store import Store
+from p2pshare_protocols import index_browse
 from p2pshare_protocols import index_postings as wire
 from p2pshare_protocols.errors import RemoteProtocolError
+from p2pshare_protocols.index_browse import Browse
 from p2pshare_protocols.index_messages import (
     LENGTH,
     MAX_REQUEST,
@@ -76,7 +79,11 @@ class IndexServer:
     async def _answer(self, stream: Stream) -> None:
         try:
             body = await self._read(stream, wire.MAX_FRAME if self._keeper is not None else MAX_REQUEST)
-            if self._keeper is not None and "op" in (message := wire.unpack(body)):
+            message = wire.unpack(body)
+            if message.get("op") == index_browse.OP:
+                await self._send(stream, self._browse(stream.peer_id, index_browse.read(message)))
+                return
+            if self._keeper is not None and "op" in message:
                 await self._keep(stream, self._keeper, message)
                 return
             await self._send(stream, await self._look_up(stream.peer_id, body))
@@ -113,6 +120,12 @@ class IndexServer:
     async def _send(self, stream: Stream, answer: bytes) -> None:
         with trio.fail_after(_ANSWER_TIME):
             await stream.send_all(answer)
+
+    def _browse(self, peer_id: str, request: Browse) -> bytes:
+        begin = trio.current_time()
+        frames = browse.answer(self._store, request, self._peer_id)
+        self._allowance.spend(peer_id, trio.current_time() - begin, trio.current_time())
+        return frames
 
     async def _look_up(self, peer_id: str, body: bytes) -> bytes:
         """All frames of the answer to the request `body`. The time it takes is on `peer_id`'s account."""

@@ -14,9 +14,11 @@ from p2pshare.content import BlockReader
 from p2pshare.dht import DHT
 from p2pshare.errors import LocalError, NotFound, P2PShareError, UsageError
 from p2pshare.exchange.look import Seen, look
+from p2pshare.index import IndexClient
+from p2pshare.index.browse import browse
 from p2pshare.jobs import JobHandle, JobManager, as_dict, describe
 from p2pshare.net.api import Network
-from p2pshare.node import verifying, views
+from p2pshare.node import browsing, verifying, views
 from p2pshare.node.doctor import Doctor
 from p2pshare.node.meeting import Meeting
 from p2pshare.publish import Announce, Post, ShareOptions
@@ -186,6 +188,10 @@ class RunningNode:
         return await search.search(
             self._tiers, wanted, emit, limit=limit, timeout=timeout, sort=sort, local=local, explain=explain
         )
+
+    async def browse(self, emit: Emit, *, peer: str, limit: int, after: int, timeout: float) -> Answer:
+        peer_id = await browsing.find(peer, self._network, self._dht, timeout)
+        return await browse(IndexClient(self._network), peer_id, emit, limit=limit, after=after, timeout=timeout)
 
     async def fetch_start(self, **params: Any) -> Answer:
         link = fetch.check(params)

@@ -28,6 +28,7 @@ _FLUSH_BYTES: Final = 256 << 20  # sent bytes that may be counted in memory only
 ItemList = list[Item]
 NameList = list[tuple[int, NameRow]]
 
+_PUBLIC: Final = "indexed = 1 AND state = 'ok' AND origin = 'shared'"
 _COLUMNS = (
     "id, cid, name, path, size, files, kind, type, mime, tags, title, description, hash, state, origin,"
     " announce, indexed, created, last_announced, stored, asked, bytes_sent"
@@ -110,6 +111,15 @@ class Items:
     def list(self, limit: int = -1, after: int = 0) -> ItemList:
         """Items by id, from the one after `after`; all of them unless `limit` is given."""
         return self._select("id > ?", (after, limit), "id LIMIT ?")
+
+    def public(self, limit: int, after: int = 0) -> ItemList:
+        """What was shared for everybody to find and is as it was, by id, from the one after `after`."""
+        return self._select(f"{_PUBLIC} AND id > ?", (after, limit), "id LIMIT ?")
+
+    def newest_public(self) -> int:
+        """The id of the newest of them; 0 when there is none."""
+        row = self._db.first(f"SELECT id FROM items WHERE removing = 0 AND {_PUBLIC} ORDER BY id DESC LIMIT 1")
+        return 0 if row is None else int(row[0])
 
     def _select(self, condition: str, values: tuple[object, ...], order: str = "id") -> ItemList:
         sql = f"SELECT {_COLUMNS} FROM items WHERE removing = 0 AND {condition} ORDER BY {order}"

@@ -8,12 +8,13 @@ from .query_model import Query
 
 
 class AnswerReader:
-    """Feed it what the stream gives. Rows that do not match the query are dropped and counted in `strays`.
+    """Feed it what the stream gives. Rows that do not match the query are dropped and counted in `strays`; with None
+    for a query every row was asked for.
 
     `end` is None until the answer's last frame. `answerer` is the peer ID that the session proved.
     """
 
-    def __init__(self, query: Query, limit: int, answerer: str) -> None:
+    def __init__(self, query: Query | None, limit: int, answerer: str) -> None:
         self._query = query
         self._room = limit
         self._answerer = answerer
@@ -61,7 +62,7 @@ class AnswerReader:
             if self._room == 0:
                 raise RemoteProtocolError("an answer has more rows than were asked for")
             self._room -= 1
-            if self._query.matches(row.record()):
+            if self._query is None or self._query.matches(row.record()):
                 kept.append(row)
             else:
                 self.strays += 1

@@ -70,9 +70,15 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The answer is over; `complete` says that nothing that matches was left out."""
+    """The answer is over; `complete` says that nothing that matches was left out.
+
+    Of a page of what a peer shares also `after`, what to ask behind for the next one (0: the peer did not answer), and
+    `newest`, which grows when something is shared.
+    """
 
     complete: bool
+    after: int = 0
+    newest: int = 0
 
 
 def frame_length(head: bytes | bytearray, limit: int) -> int:
@@ -151,7 +157,7 @@ def decode_answer(body: bytes, answerer: str) -> Page | End:
         complete = message.get("complete")
         if not isinstance(complete, bool):
             raise RemoteProtocolError("an answer's end does not say whether it is complete")
-        return End(complete)
+        return End(complete, *(_number(message, key, 0, MAX_TIME, default=0) for key in ("after", "newest")))
     rows = message.get("rows")
     if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_PAGE_ROWS:
         raise RemoteProtocolError("an answer has neither rows nor an end")
