@@ -21,7 +21,7 @@ from p2pshare.net.guard import Group
 
 T = TypeVar("T")
 
-SHARE = 0.17  # of one core, for what is timed here; what else a new connection costs us comes on top: 0.3 in all
+SHARE = 0.15  # of one core, for what is timed here; what else a new connection costs us comes on top: 0.3 in all
 BURST = 0.02  # seconds of CPU that need no waiting: a ping in between waits no longer
 PAUSE = 0.01  # seconds at least, once there is debt: many small steps at once, not each at its own wakeup
 

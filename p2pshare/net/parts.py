@@ -59,7 +59,7 @@ class Limits:
     low_water: int = 0
     half_open: HalfOpenLimits = field(default_factory=HalfOpenLimits)
     handshake_seconds: float = 10.0
-    handshake_share: float = 0.17
+    handshake_share: float = 0.15
 
     def __post_init__(self) -> None:
         high = self.high_water or self.connections * 3 // 4
