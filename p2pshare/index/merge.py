@@ -1,19 +1,27 @@
-"""Hits of all tiers become the events of a search: one result a CID, and what is new about it."""
+"""Hits of all tiers become the events of a search: one result a CID, ranked here, and what is new about it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
+from p2pshare.index.people import People
 from p2pshare.index.tiers import Hit, TierName
+from p2pshare_protocols import result_rank
 from p2pshare_protocols.index_messages import MAX_NAME, Row
 from p2pshare_protocols.link import format_link
 from p2pshare_protocols.query import Query
 from p2pshare_protocols.query_rank import Rank, rank
+from p2pshare_protocols.result_rank import STANDS, Evidence, Place, Stand
 from p2pshare_protocols.text import clean
+from p2pshare_protocols.versions import bundle_of
 
 Event = dict[str, Any]
+
+_MOST: Final = 5000  # results that a search keeps; what comes beyond is left out
+_ALSO: Final = 16  # other names and versions that are told with a result
+_PUBLISHERS: Final = 256  # of one result that are counted
 
 
 @dataclass(slots=True)
@@ -22,98 +30,187 @@ class _Result:
     tier: TierName
     rank: Rank
     elapsed: float  # seconds until it was first told
+    bundle: str
     holders: set[str] = field(default_factory=set)
+    subnets: set[str] = field(default_factory=set)
+    publishers: dict[str, str] = field(default_factory=dict)  # peer ID -> the subnet it stood in, "" when not known
+    names: dict[str, Row] = field(default_factory=dict)  # other names of the same content
+    stand: Stand = ""
+    crowded: bool = False
+    told: Event | None = None
+
+    def take(self, hit: Hit, stand: Stand) -> None:
+        if hit.holder:
+            self.holders.add(hit.holder)
+        if hit.subnet:
+            self.subnets.add(hit.subnet)
+        publisher = hit.row.publisher
+        if publisher and (publisher in self.publishers or len(self.publishers) < _PUBLISHERS):
+            self.publishers[publisher] = self.publishers.get(publisher) or (
+                hit.subnet if hit.holder == publisher else ""
+            )
+            if not self.row.publisher or STANDS[stand] > STANDS[self.stand]:
+                self.row, self.stand = replace(self.row, publisher=publisher), stand
+        if hit.row.name != self.row.name and len(self.names) < _ALSO:
+            self.names.setdefault(hit.row.name, hit.row)
+
+    def parts(self, now: float) -> dict[str, float]:
+        evidence = Evidence(
+            match=self.rank.score,
+            sources=len(self.holders),
+            publisher=self.stand,
+            held=self.tier == "local",
+            publishers=len(set(self.publishers.values())),
+            age=now - self.row.created if self.row.created else None,
+        )
+        found = result_rank.parts(evidence)
+        if self.crowded:
+            found["crowded"] = round(-(1 - result_rank.CROWDED) * sum(found.values()), 4)
+        return found
+
+    def score(self, now: float) -> float:
+        return round(sum(self.parts(now).values()), 4)
+
+    def order(self, now: float) -> tuple[float, str, str]:
+        """Sorts the best first. Among equals the name decides, never who answered first."""
+        return -self.score(now), self.row.name.casefold(), str(self.row.cid)
+
+    def place(self) -> Place:
+        return Place(() if self.stand or self.tier == "local" else tuple(self.subnets), self.bundle)
+
+
+_SORTS: Final[dict[str, Callable[[_Result], Any]]] = {
+    "size": lambda one: -one.row.size,
+    "newest": lambda one: -one.row.created,
+    "sources": lambda one: -len(one.holders),
+    "name": lambda one: one.row.name.casefold(),
+}
 
 
 class Merge:
     """Hits in, events out: a CID is one result, its sources the distinct peers that say they hold it.
 
-    With `shared` the own catalogue may take only half of `limit` at first; what is held back comes with `rest`, so that
-    a large catalogue does not hide what others have.
+    Results wait until `show`, which tells the best of them first. With `shared` the own catalogue may take only half of
+    `limit` before the end, so that a large catalogue does not hide what others have; and what would crowd a page
+    (`result_rank.crowding`) waits for the end. `now`: unix seconds.
     """
 
-    def __init__(self, query: Query, limit: int, *, shared: bool, explain: bool) -> None:
+    def __init__(
+        self, query: Query, limit: int, *, shared: bool, explain: bool, now: float, people: People | None = None
+    ) -> None:
         self._query = query
-        self._limit = limit
+        self.limit = limit
         self._own_share = (limit + 1) // 2 if shared else limit
         self._explain = explain
-        self._shown: dict[bytes, _Result] = {}
-        self._held: dict[bytes, _Result] = {}
+        self._now = now
+        self._people = people
+        self._results: dict[bytes, _Result] = {}
+        self._shown: list[_Result] = []
+        self._waiting: dict[bytes, _Result] = {}
+        self._bundles: dict[str, list[_Result]] = {}
         self.left_out = False
 
     @property
     def count(self) -> int:
+        """Results that were told."""
         return len(self._shown)
 
     @property
+    def found(self) -> int:
+        return len(self._results)
+
+    @property
     def full(self) -> bool:
-        return self.count >= self._limit
+        return self.count >= self.limit
 
     def add(self, hit: Hit, elapsed: float) -> Event | None:
-        """The event that this hit makes, `elapsed` seconds after the beginning; None when it says nothing new."""
+        """A hit, `elapsed` seconds after the beginning. The event with "update": true when its result was told and
+        something about it is new; None else."""
         key = hit.row.cid.v1.binary
-        known = self._shown.get(key)
-        result = known or self._held.get(key)
+        result = self._results.get(key)
         if result is None:
-            result = _Result(hit.row, hit.tier, rank(self._query, hit.row.record()), elapsed)
-        before = (len(result.holders), result.row.publisher)
-        if hit.holder:
-            result.holders.add(hit.holder)
-        if not result.row.publisher and hit.row.publisher:
-            result.row = replace(result.row, publisher=hit.row.publisher)
-        if known is not None:
-            changed = (len(result.holders), result.row.publisher) != before
-            return self._event(result) | {"update": True} if changed else None
-        return self._admit(key, result)
+            if len(self._results) >= _MOST:
+                self.left_out = True
+                return None
+            result = _Result(hit.row, hit.tier, rank(self._query, hit.row.record()), elapsed, bundle_of(hit.row.name))
+            self._results[key] = self._waiting[key] = result
+            self._bundles.setdefault(result.bundle, []).append(result)
+        result.take(hit, "" if self._people is None else self._people.stand(hit.row.publisher))
+        return self._update(result) if result.told is not None else None
 
-    def _admit(self, key: bytes, result: _Result) -> Event | None:
-        if result.tier == "local" and self.count >= self._own_share:
-            self._held[key] = result
-            return None
-        if self.full:
-            self.left_out = True
-            return None
-        self._held.pop(key, None)
-        self._shown[key] = result
-        return self._event(result)
+    def show(self, *, end: bool = False) -> list[Event]:
+        """The events of results that are told now, best first. At the `end` all that there is room for, and
+        whatever is new about those that were told."""
+        best = sorted(self._waiting.items(), key=lambda one: one[1].order(self._now))
+        places = [one.place() for one in self._shown] + [one.place() for _, one in best]
+        moved = {number - len(self._shown) for number in result_rank.crowding(places)}
+        own = sum(one.tier == "local" for one in self._shown)
+        first: list[tuple[bytes, _Result]] = []
+        later: list[tuple[bytes, _Result]] = []
+        for number, (key, result) in enumerate(best):
+            own += result.tier == "local"
+            held = number in moved or (result.tier == "local" and own > self._own_share)
+            (later if held else first).append((key, result))
+        new = (first + later if end else first)[: max(0, self.limit - self.count)]
+        for key, result in new:
+            del self._waiting[key]
+            self._shown.append(result)
+        self.left_out |= end and bool(self._waiting)
+        updates = self._crowd() if end else []
+        return [self._tell(result) for _, result in new] + updates
 
-    def rest(self) -> list[Event]:
-        """When all tiers are done: the held back results that there is room for."""
-        room = self._limit - self.count
-        for key, result in list(self._held.items())[:room]:
-            self._shown[key] = result
-        self.left_out |= len(self._held) > room
-        return [self._event(result) for result in list(self._held.values())[:room]]
+    def _crowd(self) -> list[Event]:
+        """Now that everything is known: what is too much of a kind stands behind the others."""
+        best = sorted(self._shown, key=lambda one: one.order(self._now))
+        for number in result_rank.crowding([one.place() for one in best]):
+            best[number].crowded = True
+        return [event for one in self._shown if one.told is not None and (event := self._update(one)) is not None]
 
     def ordered(self, sort: str) -> list[Event]:
         """All results: by "name", or the most "sources", the largest "size", the "newest", the best "score" first."""
-        keys: dict[str, Callable[[_Result], Any]] = {
-            "size": lambda one: -one.row.size,
-            "newest": lambda one: -one.row.created,
-            "sources": lambda one: -len(one.holders),
-            "name": lambda one: one.row.name.casefold(),
-        }
-        best = sorted(self._shown.values(), key=lambda one: -one.rank.score)
-        return [self._event(one) for one in (sorted(best, key=keys[sort]) if sort in keys else best)]
+        self.show(end=True)
+        best = sorted(self._shown, key=lambda one: one.order(self._now))
+        return [self._tell(one) for one in (sorted(best, key=_SORTS[sort]) if sort in _SORTS else best)]
+
+    def _update(self, result: _Result) -> Event | None:
+        before = result.told
+        event = self._tell(result)
+        return None if event == before else event | {"update": True}
+
+    def _tell(self, result: _Result) -> Event:
+        result.told = event = self._event(result)
+        if self._people is not None:
+            self._people.shown(str((result.row.root or result.row.cid).v1), result.row.publisher)
+        return event
 
     def _event(self, result: _Result) -> Event:
         row = result.row
+        parts = result.parts(self._now)
         event: Event = {
             "event": "result",
-            "cid": str(row.cid),
-            "link": link_of(row),
-            "name": clean(row.name, MAX_NAME),
-            "size": row.size,
+            **_shown(row),
             "type": row.type,
             "publisher": row.publisher,
+            "publishers": len(result.publishers),
             "sources": len(result.holders),
             "tier": result.tier,
-            "score": result.rank.score,
+            "score": round(sum(parts.values()), 4),
             "kind": row.kind,
         }
+        versions = self._bundles[result.bundle]
+        if len(versions) > 1:
+            event["bundle"] = clean(result.bundle, MAX_NAME)
+        others = [*result.names.values(), *(one.row for one in versions if one is not result)][:_ALSO]
+        if others:
+            event["also"] = [_shown(other) for other in others]
         if self._explain:
             event["why"] = _why(result)
+            event["parts"] = parts
         return event
+
+
+def _shown(row: Row) -> Event:
+    return {"cid": str(row.cid), "link": link_of(row), "name": clean(row.name, MAX_NAME), "size": row.size}
 
 
 def link_of(row: Row) -> str:
@@ -124,12 +221,21 @@ def link_of(row: Row) -> str:
 
 
 def _why(result: _Result) -> str:
+    reasons = [result.rank.why, _sources(result)]
+    if result.stand in ("trusted", "known"):
+        reasons.append(f"publisher {result.stand}")
+    if (independent := len(set(result.publishers.values()))) > 1:
+        reasons.append(f"{independent} independent publishers")
+    if result.crowded:
+        reasons.append("more of the same")
+    return " · ".join(filter(None, reasons))
+
+
+def _sources(result: _Result) -> str:
     count = len(result.holders)
     if result.tier == "local":
-        where = "in your own catalogue" + (f", {count} sources" if count > 1 else "")
-    else:
-        sources = "1 source" if count == 1 else f"{count} sources"
-        if not count:
-            return f"{result.rank.why} · published, but no source is up now"
-        where = f"{sources} answered in {max(1, round(result.elapsed * 1000))} ms"
-    return f"{result.rank.why} · {where}"
+        return "in your own catalogue" + (f", {count} sources" if count > 1 else "")
+    if not count:
+        return "published, but no source is up now"
+    sources = "1 source" if count == 1 else f"{count} sources"
+    return f"{sources} answered in {max(1, round(result.elapsed * 1000))} ms"

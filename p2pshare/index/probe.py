@@ -7,7 +7,7 @@ from typing import Final
 
 import trio
 
-from p2pshare.dht.api import DHT
+from p2pshare.dht.api import DHT, Provider
 from p2pshare.errors import P2PShareError
 from p2pshare.index.tiers import Answers
 from p2pshare.net.api import Network
@@ -41,17 +41,17 @@ class Probe:
         async with trio.open_nursery() as nursery, self._dht.find_providers(root) as providers:
             count = 0
             async for provider in providers:
-                nursery.start_soon(self._provider, row, root, provider.peer_id, answers, limiter)
+                nursery.start_soon(self._provider, row, root, provider, answers, limiter)
                 count += 1
                 if count >= PROVIDERS:
                     break
 
     async def _provider(
-        self, row: Row, root: CID, peer_id: str, answers: Answers, limiter: trio.CapacityLimiter
+        self, row: Row, root: CID, provider: Provider, answers: Answers, limiter: trio.CapacityLimiter
     ) -> None:
         async with limiter:
-            if await self._holds(peer_id, root):
-                await answers.tell(row, peer_id)
+            if await self._holds(provider.peer_id, root):
+                await answers.tell(row, provider.peer_id, provider.addresses)
 
     async def _holds(self, peer_id: str, root: CID) -> bool:
         try:

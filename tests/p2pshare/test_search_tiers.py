@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -96,7 +97,16 @@ async def test_a_result_is_as_the_contract_says(store: Store) -> None:
     events, emit = collector()
     done = await search([CatalogueTier(store, ME, run=at_once)], parse("raft lecture"), emit, explain=True)
     [event] = events
-    assert event.pop("score") == pytest.approx(0.695)
+    parts = event.pop("parts")
+    assert parts == {
+        "match": pytest.approx(0.6 * 0.695),
+        "sources": 0.075,
+        "publisher": 0.0,
+        "proof": 0.05,
+        "publishers": 0.0,
+        "fresh": pytest.approx(0.05),
+    }
+    assert event.pop("score") == pytest.approx(sum(parts.values()))
     assert event == {
         "event": "result",
         "cid": str(cid),
@@ -106,12 +116,13 @@ async def test_a_result_is_as_the_contract_says(store: Store) -> None:
         "type": "video",
         "kind": "file",
         "publisher": ME,
+        "publishers": 1,
         "sources": 1,
         "tier": "local",
         "why": "1 word in name, 1 word in tags · in your own catalogue",
     }
     assert done.pop("elapsed") >= 0
-    assert done == {"event": "done", "results": 1, "nodes": 1, "complete": True}
+    assert done == {"event": "done", "results": 1, "nodes": 1, "complete": True, "missing": []}
 
 
 async def test_a_file_in_a_directory_has_its_own_cid_and_a_link_through_the_root(store: Store) -> None:
@@ -139,11 +150,12 @@ async def test_peers_are_merged_with_the_own_catalogue_by_cid(store: Store, auto
         net.add_peer(BOB, answering(row("raft.mp4"), row("raft-notes.mp4", publisher=BOB)))
         events, emit = collector()
         done = await search([CatalogueTier(store, ME, run=at_once), PeerTier(net.net)], parse("raft"), emit)
-    assert events[0]["tier"] == "local"
-    assert [event["sources"] for event in events if event["name"] == "raft.mp4"] == [1, 2, 3]
-    notes = [event for event in events if event["name"] == "raft-notes.mp4"]
-    assert [(event["sources"], event.get("update")) for event in notes] == [(1, None), (2, True)]
-    assert notes[-1]["publisher"] == BOB
+    # All came at once: told once, the best first.
+    assert [(event["name"], event["sources"], event["tier"]) for event in events] == [
+        ("raft.mp4", 3, "local"),
+        ("raft-notes.mp4", 2, "peer"),
+    ]
+    assert (events[1]["publisher"], events[1]["publishers"]) == (BOB, 1)
     assert (done["results"], done["nodes"], done["complete"]) == (2, 3, True)
 
 
@@ -158,9 +170,10 @@ async def test_a_hung_peer_costs_its_timeout_and_nothing_else(store: Store, auto
             times.append(trio.current_time() - began)
 
         done = await search([CatalogueTier(store, ME, run=at_once), PeerTier(net.net)], parse("raft"), emit, timeout=7)
-    assert times == [0]
+    assert times == [0.15]
     assert done["elapsed"] == 7
     assert (done["nodes"], done["complete"]) == (2, False)
+    assert done["missing"] == ["peer: 1 of 2 peers did not answer"]
 
 
 async def test_liars_and_strays_are_left_out(store: Store, autojump_clock: MockClock) -> None:
@@ -212,8 +225,13 @@ async def test_the_limit_leaves_room_for_peers_and_ends_the_search(store: Store,
         net.add_peer("hung", hanging)
         events, emit = collector()
         done = await search([CatalogueTier(store, ME, run=at_once), PeerTier(net.net)], parse("raft"), emit, limit=10)
-        assert [event["tier"] for event in events] == ["local"] * 5 + ["peer"] * 5
-        assert (done["results"], done["elapsed"], done["complete"]) == (10, 1, False)
+        assert Counter(event["tier"] for event in events) == {"local": 5, "peer": 5}
+        assert (done["results"], done["elapsed"], done["complete"]) == (10, 1.15, False)
+        assert done["missing"] == [
+            "local: more matches than were told",
+            "peer: 1 of 2 peers did not answer",
+            "limit: 20 results were found, 10 are told",
+        ]
         few, emit = collector()
         await search([CatalogueTier(store, ME, run=at_once), PeerTier(net.net)], parse("raft -alice"), emit, limit=10)
         assert [event["tier"] for event in few] == ["local"] * 10
