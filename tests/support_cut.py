@@ -93,11 +93,13 @@ def may_cut() -> bool:
 
 @dataclass(frozen=True)
 class Cut:
-    """How a fetch took a cut: seconds from the link's return to the next bytes, and bytes that came twice."""
+    """How a fetch took a cut: seconds from the link's return to the next bytes, and bytes above its size: headers, and what came
+    twice."""
 
     seconds: float
     first_bytes: float
     twice: int
+    size: int
 
 
 def fetch_through_a_cut(base: Path, seconds: float, *, size: int = 96 * MIB) -> Cut:
@@ -134,4 +136,4 @@ def fetch_through_a_cut(base: Path, seconds: float, *, size: int = 96 * MIB) -> 
                     assert not back or first or time.monotonic() - back < HOLD, event
             twice = net.received() - before - size
         assert (base / "out").read_bytes() == source_file.read_bytes()
-    return Cut(seconds, round(first, 2), twice)
+    return Cut(seconds, round(first, 2), twice, size)

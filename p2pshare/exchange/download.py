@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import trio
@@ -64,6 +64,7 @@ class Download:
         self._scheduler = Scheduler(layout.piece_sizes, done, sequential=sequential, start=start)
         self._inboxes: dict[Source, trio.MemorySendChannel[Arrival]] = {}
         self._lacking: set[tuple[str, int]] = set()
+        self._got: dict[int, set[int]] = {}  # piece that is not whole yet -> its leaves that are verified and written
         self._unsaved = 0
         self._full = trio.Event()
         self._finished = trio.Event()
@@ -131,7 +132,7 @@ class Download:
         leaves = source.leaves if source.holding is Holding.PART and self._whole else None
         if leaves is not None and leaves.size == len(self.layout.cids):
             pieces = self.layout.pieces_of(leaves)
-        self._scheduler.join(source.name, trio.current_time(), pieces)
+        self._scheduler.join(source.name, trio.current_time(), pieces, rtt=source.rtt)
         if source not in self._inboxes and self._nursery is not None:
             send, receive = trio.open_memory_channel[Arrival](TOGETHER)
             self._inboxes[source] = send
@@ -149,13 +150,11 @@ class Download:
 
     def _pump(self, source: Source) -> None:
         for piece in self._scheduler.ask(source.name, trio.current_time()):
-            leaves = self.layout.leaves(piece)
+            got = self._got.get(piece, ())
+            leaves = [leaf for leaf in self.layout.leaves(piece) if leaf not in got]
             self._lacking.discard((source.name, piece))
-            source.ask_piece(
-                piece,
-                self.layout.cids[leaves.start : leaves.stop],
-                self.layout.sizes[leaves.start : leaves.stop],
-            )
+            cids, sizes = self.layout.cids, self.layout.sizes
+            source.ask_piece(piece, leaves, [cids[leaf] for leaf in leaves], [sizes[leaf] for leaf in leaves])
 
     def _pump_all(self) -> None:
         for source in list(self._swarm.lanes.values()):
@@ -201,13 +200,13 @@ class Download:
         self._finished.set()
 
     async def _take(self, source: Source, arrivals: list[Arrival]) -> None:
-        good: list[tuple[int, memoryview]] = []
-        for arrival in arrivals:
-            good += self._good(source, arrival)
-        if good:
-            await self._put(source, good)
-        for arrival in arrivals:
+        good = [self._good(source, arrival) for arrival in arrivals]
+        if any(good):
+            await self._put(source, [leaf for leaves in good for leaf in leaves])
+        for arrival, leaves in zip(arrivals, good, strict=True):
             source.used(arrival)
+            if not arrival.ended or (source.name, arrival.piece) in self._lacking:
+                self._put_down(arrival.piece, (leaf for leaf, _ in leaves))
             if not arrival.ended:
                 continue
             if (source.name, arrival.piece) in self._lacking:
@@ -216,10 +215,15 @@ class Download:
             else:
                 self._delivered(source, arrival.piece)
 
+    def _put_down(self, piece: int, leaves: Iterable[int]) -> None:
+        """What is verified and written of a piece that does not come whole is not asked for again."""
+        if not self._scheduler.is_done(piece):
+            self._got.setdefault(piece, set()).update(leaves)
+
     def _good(self, source: Source, arrival: Arrival) -> list[tuple[int, memoryview]]:
         """The leaves that came and are wanted still; it is noted which did not come."""
         good: list[tuple[int, memoryview]] = []
-        for leaf, block in enumerate(arrival.blocks, self.layout.starts[arrival.piece] + arrival.first):
+        for leaf, block in zip(arrival.leaves, arrival.blocks, strict=True):
             if isinstance(block, Mark):
                 self.marks[source.peer] = block
                 self._lacking.add((source.name, arrival.piece))
@@ -242,6 +246,7 @@ class Download:
     def _delivered(self, source: Source, piece: int) -> None:
         cancelled = self._scheduler.delivered(source.name, piece, trio.current_time())
         self._swarm.proved(source.peer)
+        self._got.pop(piece, None)
         if self.done.add(piece):
             size = self.layout.piece_sizes[piece]
             self.bytes_done += size

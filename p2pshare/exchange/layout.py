@@ -5,14 +5,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from p2pshare_protocols.bitmap import Bitmap
 from p2pshare_protocols.dagplan import Entry, Leaf
 from p2pshare_protocols.errors import RemoteProtocolError
-from p2pshare_protocols.exchange_messages import MAX_CIDS, MAX_PAYLOAD, PIECE
-
-LARGE: Final = 64 << 20  # bytes from which on pieces are as large as a frame can be: half the requests
+from p2pshare_protocols.exchange_messages import MAX_CIDS, PIECE
 
 
 @dataclass(slots=True)
@@ -63,7 +60,6 @@ class Layout:
 def lay_out(entries: Sequence[Entry]) -> Layout:
     """Every leaf's size must be known; empty ones need no fetching. Raises RemoteProtocolError."""
     layout = Layout(wholes=[entry.size or 0 for entry in entries])
-    most = PIECE if sum(layout.wholes) < LARGE else MAX_PAYLOAD
     size = 0
     for number, entry in enumerate(entries):
         for leaf in entry.segments:
@@ -75,7 +71,7 @@ def lay_out(entries: Sequence[Entry]) -> Layout:
                     raise RemoteProtocolError("a part of a file is not what the node above it says")
                 continue
             count = len(layout.cids) - layout.starts[-1]
-            if count and (size + leaf.size > most or count >= MAX_CIDS):
+            if count and (size + leaf.size > PIECE or count >= MAX_CIDS):
                 layout.starts.append(len(layout.cids))
                 layout.piece_sizes.append(size)
                 size = 0

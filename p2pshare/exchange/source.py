@@ -28,7 +28,7 @@ class Arrival:
     """Blocks of a piece as they came, or marks; nothing of it is verified. `payload` is the memory they lie in."""
 
     piece: int
-    first: int  # place of the first block in the piece
+    leaves: Sequence[int]  # which the blocks are
     blocks: Sequence[memoryview | Mark]
     ended: bool  # the last of this piece from this source
     refused: str = ""
@@ -38,6 +38,7 @@ class Arrival:
 @dataclass(slots=True)
 class _Piece:
     number: int
+    leaves: Sequence[int]
     cids: Sequence[bytes]
     sizes: Sequence[int]
 
@@ -57,6 +58,7 @@ class Source:
     limit: RateLimit | None = None  # of all downloads
     lane: int = 1
     heard_at: float = 0.0  # trio clock
+    rtt: float = float("inf")  # seconds; of the quickest answer to HAVE
     holding: Holding = Holding.NOTHING
     leaves: Bitmap | None = None  # with PART: the leaves it has
     size: int = 0
@@ -161,10 +163,11 @@ class Source:
         if not received.wanted:
             return
         if isinstance(answer, Refused):
-            await self.arrived(self, Arrival(piece.number, 0, (), True, answer.reason or "refused"))
+            await self.arrived(self, Arrival(piece.number, (), (), True, answer.reason or "refused"))
         elif isinstance(answer, BlocksData):
             blocks = split(payload, answer.sizes)
-            await self.arrived(self, Arrival(piece.number, received.first, blocks, received.ended, payload=payload))
+            leaves = piece.leaves[received.first : received.first + len(blocks)]
+            await self.arrived(self, Arrival(piece.number, leaves, blocks, received.ended, payload=payload))
 
     def used(self, arrival: Arrival) -> None:
         """An arrival's bytes are written: their memory may be filled again."""
@@ -173,10 +176,10 @@ class Source:
 
     # -- asking --
 
-    def ask_piece(self, number: int, cids: Sequence[bytes], sizes: Sequence[int]) -> None:
-        """Ask for a piece; its frames go to `arrived`."""
+    def ask_piece(self, number: int, leaves: Sequence[int], cids: Sequence[bytes], sizes: Sequence[int]) -> None:
+        """Ask for these leaves of a piece; its frames go to `arrived`."""
         id, data = self._client.blocks(cids)
-        self._pieces[id] = _Piece(number, cids, sizes)
+        self._pieces[id] = _Piece(number, leaves, cids, sizes)
         self._queue(data)
 
     def cancel_piece(self, number: int) -> None:
@@ -195,8 +198,10 @@ class Source:
     async def ask_holding(self, root: bytes) -> Holding:
         """What it has of the DAG now; kept in `holding`, `leaves` and `size`."""
         id, data = self._client.have(root)
+        asked = trio.current_time()
         async with self._asking(id, data) as answers:
             received, payload = await answers.receive()
+        self.rtt = min(self.rtt, trio.current_time() - asked)
         if isinstance(received.answer, Held):
             self.holding = received.answer.holding
             self.size = received.answer.size

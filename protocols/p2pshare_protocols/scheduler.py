@@ -28,6 +28,7 @@ SILENT_UNKNOWN: Final = 3.0  # the same for a source that has not delivered yet
 SILENT_FACTOR: Final = 4.0  # times its longest gap so far, or its round trip
 STALL_FACTOR: Final = 4.0  # times the expected time of a piece
 GAIN: Final = 1.5  # an outstanding piece is asked again only if the owner needs this many times our time
+UNKNOWN_RTT: Final = 0.05
 UNMEASURED: Final = 1.0  # seconds before a source that has not been measured may ask for another's piece
 SCAN: Final = 4096  # pieces looked at for one choice
 RARE_SCAN: Final = 64  # free pieces compared by rarity for one choice
@@ -43,7 +44,8 @@ class SourceState:
     joined: float
     has: Bitmap | None  # None: everything
     rate: float | None = None
-    rtt: float = 0.05
+    rtt: float = UNKNOWN_RTT
+    most_rtt: float = 2.0  # it is not longer than this
     out: dict[int, float] = field(default_factory=dict)  # piece -> when asked, in the order asked
     out_bytes: int = 0
     lacks: set[int] = field(default_factory=set)
@@ -103,13 +105,18 @@ class Scheduler:
 
     # -- sources come and go --
 
-    def join(self, source: str, now: float, has: Bitmap | None = None) -> None:
-        """A new source, or a known one with a newer bitmap of pieces (None: everything). The banned stay out."""
+    def join(self, source: str, now: float, has: Bitmap | None = None, rtt: float | None = None) -> None:
+        """A new source, or a known one with a newer bitmap of pieces (None: everything). The banned stay out.
+
+        `rtt`: seconds that it took to answer a small question; None: taken from its first piece.
+        """
         if source in self.banned:
             return
         state = self.sources.get(source)
         if state is None:
             self.sources[source] = state = SourceState(source, now, has, cursor=self._start)
+            if rtt is not None:
+                state.rtt = state.most_rtt = rtt
         else:
             self._count_rarity(state.has, -1)
             state.has = has
@@ -324,9 +331,10 @@ class Scheduler:
     @staticmethod
     def _measure(state: SourceState, piece: int, now: float) -> None:
         if not state.delivered:
-            # The first answer's time is mostly round trip; later ones wait behind each other.
+            # The first piece takes its transmission too, which a limited source draws out; later ones wait behind
+            # each other.
             state.delivered = True
-            state.rtt = min(2.0, max(0.0005, now - state.out[piece]))
+            state.rtt = max(0.0005, min(state.most_rtt, now - state.out[piece]))
         elapsed = now - state.busy_since
         if elapsed >= 0.01 and state.busy_bytes:
             sample = state.busy_bytes / elapsed

@@ -262,7 +262,7 @@ async def test_a_source_sorts_answers_to_who_asked(store: Store) -> None:
     async with talking(store, DictReader({**nodes, **LEAVES})) as (stream, _, nursery):
         source = Source(stream, arrived, lambda source, count: None)
         nursery.start_soon(source.run)
-        source.ask_piece(7, [A[0], B[0]], [4, 2])
+        source.ask_piece(7, [20, 21], [A[0], B[0]], [4, 2])
         fed: dict[bytes, bytes] = {}
         await source.nodes([root], fed.__setitem__)
         assert fed == nodes
