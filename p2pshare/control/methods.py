@@ -18,7 +18,7 @@ _LINK_EXAMPLE = "p2pshare:bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4
 
 TYPES = ("video", "audio", "image", "document", "archive", "software", "text", "other")
 JOB_STATES = ("queued", "running", "paused", "done", "failed", "cancelled")
-TOPICS = ("jobs", "shares", "peers", "node")
+TOPICS = ("jobs", "shares", "peers", "node", "search")
 
 _JOB_KEYS = "job, kind, state, cid, name, bytes, total, reason, created, updated"
 
@@ -170,21 +170,27 @@ _CARE = (
     ),
 )
 
+_FILTERS = (
+    Param("type", "text", "Only of this type.", None, choices=TYPES),
+    Param("ext", "text", "Only names with this extension.", None),
+    Param("min_size", "text", 'At least so large, such as "80MB".', None),
+    Param("max_size", "text", "At most so large.", None),
+    Param("newer", "text", 'Published since: a date, or an age such as "7d".', None),
+    Param("older", "text", "Published before.", None),
+    Param("publisher", "text", "Only of this peer ID, or the end of one.", None),
+)
+_QUERY = Param("query", "text", 'Words; "phrases", -not, OR.')
+_WATCH_KEYS = "watch, query, filters, created, asked, found: results told, since"
+
 _FINDING = (
     Method(
         "search",
         "Find by words: in the own catalogue, at connected peers and in the DHT, as results come.",
-        'event "done", results, nodes: how many answered, elapsed, complete: whether all that were asked did',
+        'event "done", results, nodes that answered, elapsed, complete: whether all did, missing: what is left out',
         {"query": "raft consensus", "type": "video"},
         (
-            Param("query", "text", 'Words; "phrases", -not, OR.'),
-            Param("type", "text", "Only of this type.", None, choices=TYPES),
-            Param("ext", "text", "Only names with this extension.", None),
-            Param("min_size", "text", 'At least so large, such as "80MB".', None),
-            Param("max_size", "text", "At most so large.", None),
-            Param("newer", "text", 'Published since: a date, or an age such as "7d".', None),
-            Param("older", "text", "Published before.", None),
-            Param("publisher", "text", "Only of this peer ID, or the end of one.", None),
+            _QUERY,
+            *_FILTERS,
             Param("sort", "text", "The order.", "score", choices=("score", "name", "size", "sources", "newest")),
             Param("limit", "integer", "At most so many results.", 50, low=1, high=1000),
             Param("timeout", "number", "Seconds after which what there is must do.", 10.0, low=0.1, high=600),
@@ -192,7 +198,28 @@ _FINDING = (
             Param("explain", "boolean", "Say in each result why it ranks where it does.", False),
         ),
         errors=("usage",),
-        event='event "result", cid, link, name, size, type, publisher, sources, tier: local, peer or dht; score; why',
+        event='event "result", cid, link, name, size, type, publisher, publishers, sources, tier: local, peer or dht; '
+        "score; also, bundle: docs/search.md; with explain why and parts",
+    ),
+    Method(
+        "watch.start",
+        "Keep a search going, also without a client and over a restart; what is new comes as events of topic search: "
+        "result events with `watch`. The same search is watched once.",
+        f"{_WATCH_KEYS}: ask events for what came after this number",
+        {"query": "raft consensus", "type": "video"},
+        (_QUERY, *_FILTERS, Param("known", "texts", "CIDs of results that are not new.", ())),
+        errors=("usage", "quota"),
+        changes=True,
+    ),
+    Method("watch.list", "The searches that go on.", f"watches: [{{{_WATCH_KEYS}}}]", {}),
+    Method(
+        "watch.remove",
+        "End a search that goes on.",
+        "watch",
+        {"watch": 3},
+        (Param("watch", "integer", "Its number.", low=1),),
+        errors=("not-found",),
+        changes=True,
     ),
     Method(
         "browse",

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from p2pshare.store import Store
+from p2pshare_protocols.peerid import peer_id_from_ed25519
 from p2pshare_protocols.result_rank import Stand
 
 _META: Final = "search.known-publishers"
@@ -35,6 +36,10 @@ class People:
         if publisher in self._trusted:
             return "trusted"
         return "known" if publisher in self._known else ""
+
+    def vouched(self, key: bytes) -> bool:
+        """Whether the publisher with this Ed25519 key (32 bytes) is ours, trusted or known."""
+        return self.stand(peer_id_from_ed25519(key)) != ""
 
     def shown(self, cid: str, publisher: str) -> None:
         """A result that is fetched by the CID `cid` was shown, with this publisher."""

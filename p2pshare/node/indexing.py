@@ -13,6 +13,7 @@ from p2pshare.config import Config
 from p2pshare.dht import DHT
 from p2pshare.identity import load_or_create
 from p2pshare.index import CatalogueTier, DhtTier, IndexServer, Keeper, PeerTier, Placer, Regions, Tier
+from p2pshare.index.people import People
 from p2pshare.net.api import Network
 from p2pshare.publish import Post
 from p2pshare.store import Store
@@ -27,6 +28,7 @@ class Index:
     """`post` makes an item's words findable; None when nothing is published. `wake`: something is shared no more."""
 
     tiers: list[Tier]
+    people: People
     post: Post | None = None
     wake: Callable[[], None] = lambda: None
 
@@ -41,14 +43,19 @@ async def open_index(
     if config.flag("index.serve"):
         keeper = Keeper(network, store, wall_clock=wall_clock)
         IndexServer(network, store, keeper=keeper)
+    mine = [network.peer_id]
+    key = Path(places.data) / PUBLISHER_KEY
+    if config.flag("index.publish") or key.exists():
+        publisher = load_or_create(key)
+        mine.append(publisher.peer_id)
+    people = People(store, mine=mine, trusted=config.texts("index.trusted"))
     tiers: list[Tier] = [
         CatalogueTier(store, network.peer_id),
         PeerTier(network),
-        DhtTier(network, dht, regions, keeper=keeper),
+        DhtTier(network, dht, regions, keeper=keeper, trusted=people.vouched, wall_clock=wall_clock),
     ]
     placer = None
     if config.flag("index.publish"):
-        publisher = load_or_create(Path(places.data) / PUBLISHER_KEY)
         inside = config.number("index.files_inside")
         placer = Placer(store, network, dht, publisher, regions, files_inside=inside, wall_clock=wall_clock)
     async with trio.open_nursery() as nursery:
@@ -56,5 +63,5 @@ async def open_index(
             nursery.start_soon(keeper.tidy)
         if placer is not None:
             nursery.start_soon(placer.run)
-        yield Index(tiers) if placer is None else Index(tiers, placer.post, placer.wake)
+        yield Index(tiers, people) if placer is None else Index(tiers, people, placer.post, placer.wake)
         nursery.cancel_scope.cancel()

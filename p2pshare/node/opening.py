@@ -28,6 +28,7 @@ from p2pshare.node.meeting import Meeting
 from p2pshare.node.role import keep_role
 from p2pshare.node.running import RunningNode
 from p2pshare.node.upkeep import keep_up
+from p2pshare.node.watching import open_watcher
 from p2pshare.store import Store, open_store
 from p2pshare_protocols.places import Places
 
@@ -69,6 +70,8 @@ async def open_node(
                     open_index(config, store, network, dht, places, wall_clock=wall_clock) as index,
                     JobManager(store) as jobs,
                 ):
+                    watcher = open_watcher(store, network, index.tiers, rng=rng, wall_clock=wall_clock)
+                    nursery.start_soon(watcher.run)
                     node = RunningNode(
                         store=store,
                         network=network,
@@ -76,6 +79,8 @@ async def open_node(
                         reader=reader,
                         jobs=jobs,
                         tiers=index.tiers,
+                        people=index.people,
+                        watcher=watcher,
                         doctor=doctor,
                         wall_clock=wall_clock,
                         index_changed=index.wake,

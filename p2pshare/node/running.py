@@ -16,9 +16,11 @@ from p2pshare.errors import LocalError, NotFound, P2PShareError, UsageError
 from p2pshare.exchange.look import Seen, look
 from p2pshare.index import IndexClient
 from p2pshare.index.browse import browse
+from p2pshare.index.people import People
+from p2pshare.index.watch import Watcher
 from p2pshare.jobs import JobHandle, JobManager, as_dict, describe
 from p2pshare.net.api import Network
-from p2pshare.node import browsing, verifying, views
+from p2pshare.node import browsing, verifying, views, watching
 from p2pshare.node.doctor import Doctor
 from p2pshare.node.meeting import Meeting
 from p2pshare.publish import Announce, Post, ShareOptions
@@ -45,6 +47,8 @@ class RunningNode:
         reader: BlockReader,
         jobs: JobManager,
         tiers: Sequence[search.Tier],
+        people: People,
+        watcher: Watcher,
         doctor: Doctor,
         wall_clock: Callable[[], float],
         index_changed: Callable[[], None] = lambda: None,
@@ -58,6 +62,8 @@ class RunningNode:
         self._reader = reader
         self._jobs = jobs
         self._tiers = tiers
+        self._people = people
+        self._watcher = watcher
         self._doctor = doctor
         self._now = wall_clock
 
@@ -186,8 +192,29 @@ class RunningNode:
     ) -> Answer:
         wanted = search.read_query(query, self._now(), **flags)
         return await search.search(
-            self._tiers, wanted, emit, limit=limit, timeout=timeout, sort=sort, local=local, explain=explain
+            self._tiers,
+            wanted,
+            emit,
+            limit=limit,
+            timeout=timeout,
+            sort=sort,
+            local=local,
+            explain=explain,
+            people=self._people,
+            now=self._now(),
         )
+
+    async def watch_start(self, *, query: str, known: list[str], **flags: Any) -> Answer:
+        search.read_query(query, self._now(), **flags)
+        filters = {key: value for key, value in flags.items() if value is not None}
+        return watching.shown(self._watcher.start({"query": query, "filters": filters}, known))
+
+    async def watch_list(self) -> Answer:
+        return {"watches": [watching.shown(watch) for watch in self._store.watches.list()]}
+
+    async def watch_remove(self, *, watch: int) -> Answer:
+        self._watcher.remove(watch)
+        return {"watch": watch}
 
     async def browse(self, emit: Emit, *, peer: str, limit: int, after: int, timeout: float) -> Answer:
         peer_id = await browsing.find(peer, self._network, self._dht, timeout)
@@ -195,6 +222,7 @@ class RunningNode:
 
     async def fetch_start(self, **params: Any) -> Answer:
         link = fetch.check(params)
+        self._people.fetched(str(link.cid.v1))
         job = self._jobs.start("fetch", params, link.name, link.cid, priority=int(params.get("priority") or 0))
         return {"job": job.id}
 

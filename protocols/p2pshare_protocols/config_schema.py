@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from p2pshare_protocols import multiaddr
 from p2pshare_protocols.errors import ProtocolError, RemoteProtocolError
+from p2pshare_protocols.peerid import ed25519_from_peer_id
 
 Value = bool | int | str | tuple[str, ...]
 
@@ -129,6 +130,15 @@ def _is_peer_address(entry: str) -> None:
         raise ValueError(f"{entry!r:.200} in it does not end in /p2p/PEER_ID")
 
 
+def _is_publisher(entry: str) -> None:
+    try:
+        trusted = ed25519_from_peer_id(entry)
+    except RemoteProtocolError:
+        trusted = None
+    if trusted is None:
+        raise ValueError(f"{entry!r:.80} in it is not the peer ID of a publisher")
+
+
 def _is_protocol(entry: str) -> None:
     if not re.fullmatch(r"(/[A-Za-z0-9._-]+){1,8}", entry):
         raise ValueError(f"{entry!r:.80} in it is not a protocol name")
@@ -221,6 +231,13 @@ KEYS: dict[str, Key] = {
             "How many files inside one shared directory are placed under their own names.",
             "a whole number from 0 to 1000000",
             _number(0, 1_000_000),
+        ),
+        Key(
+            "index.trusted",
+            (),
+            "Publishers that are vouched for: what they publish ranks higher, and is never crowded out.",
+            "a list of peer IDs, as `publisher` says in a search with --json",
+            _texts(_is_publisher),
         ),
         Key(
             "storage.quota",
