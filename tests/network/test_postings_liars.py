@@ -70,7 +70,7 @@ LIES = {
 
 @pytest.mark.parametrize("lie", LIES)
 async def test_three_liars_who_agree_hide_nothing_in_the_worst_draw(tmp_path: Path, lie: str) -> None:
-    async with nodes(10, tmp_path) as group:
+    async with nodes(9, tmp_path) as group:
         a, asker, *keepers = group
         await share(a, "raft talk.mp4", "raft notes.txt")
         lying(keepers[:3], *LIES[lie])
@@ -81,7 +81,7 @@ async def test_three_liars_who_agree_hide_nothing_in_the_worst_draw(tmp_path: Pa
 
 
 async def test_three_liars_cannot_hide_that_a_list_is_full(tmp_path: Path) -> None:
-    async with nodes(10, tmp_path) as group:
+    async with nodes(9, tmp_path) as group:
         a, asker, *keepers = group
         for one in group:
             one.store.postings._room = 2
