@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "unshare": ("share", "unshare"),
     "shares": ("share", "shares"),
     "search": ("search", "search"),
+    "watches": ("watches", "watches"),
     "browse": ("browse", "browse"),
     "fetch": ("fetch", "fetch"),
     "show": ("share", "show"),

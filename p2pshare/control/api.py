@@ -83,6 +83,25 @@ class Node(Protocol):
     ) -> Answer:
         """Emits {"event": "result", …}; returns {"event": "done", "results", "nodes", "elapsed", "complete"}."""
 
+    async def watch_start(
+        self,
+        *,
+        query: str,
+        type: str | None,
+        ext: str | None,
+        min_size: str | None,
+        max_size: str | None,
+        newer: str | None,
+        older: str | None,
+        publisher: str | None,
+        known: list[str],
+    ) -> Answer:
+        """{"watch", "since", …}"""
+
+    async def watch_list(self) -> Answer: ...
+
+    async def watch_remove(self, *, watch: int) -> Answer: ...
+
     async def browse(self, emit: Emit, *, peer: str, limit: int, after: int, timeout: float) -> Answer:
         """Emits {"event": "result", …}; returns {"event": "done", "results", "complete", "after", "elapsed"}."""
 

@@ -28,6 +28,7 @@ from p2pshare.store.quota import Quota
 from p2pshare.store.references import References
 from p2pshare.store.schema import migrate
 from p2pshare.store.values import Values
+from p2pshare.store.watches import Watches
 from p2pshare_protocols.query_model import Query
 
 CATALOGUE = "catalogue.sqlite"
@@ -82,6 +83,7 @@ class Store:
             self.values = Values(self._db)
             self.postings = Postings(self._db)
             self.own_postings = OwnPostings(self._db)
+            self.watches = Watches(self._db, wall_clock)
         except BaseException:
             self._db.close()
             raise

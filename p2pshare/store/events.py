@@ -18,7 +18,7 @@ from p2pshare.store.model import Event
 from p2pshare.store.text import from_json, to_json
 
 KEPT: Final = 100_000
-TOPICS: Final = ("jobs", "shares", "peers", "node")
+TOPICS: Final = ("jobs", "shares", "peers", "node", "search")
 _RESERVED: Final = 10_000
 _PRUNE_EVERY: Final = 1_000
 

@@ -159,9 +159,20 @@ _PROOFS: Final = (
     "ALTER TABLE own_terms ADD COLUMN full TEXT NOT NULL DEFAULT '[]'",
 )
 
+# Searches that go on, and what each has told already: 16 bytes of a hash of the CID, what was found last with the
+# highest id.
+_WATCHES: Final = (
+    """CREATE TABLE watches (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, params TEXT NOT NULL UNIQUE, created REAL NOT NULL,
+        since INTEGER NOT NULL, asked REAL NOT NULL DEFAULT 0, found INTEGER NOT NULL DEFAULT 0)""",
+    """CREATE TABLE watch_told (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, watch INTEGER NOT NULL, key BLOB NOT NULL, UNIQUE (watch, key))""",
+)
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     *(_FIRST, _SECOND, _PROVIDERS, _POSTINGS, _VALUES, _SPOKEN, _ENDINGS),
     _PROOFS,
+    _WATCHES,
 )
 VERSION: Final = len(MIGRATIONS)
 

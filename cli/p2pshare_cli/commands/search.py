@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from p2pshare_cli import rows
+from p2pshare_cli.commands import watches
 from p2pshare_cli.context import Context, command_options
 from p2pshare_cli.errors import CommandError
 from p2pshare_cli.output import Output, short_id, size
 
-WATCH_PAUSE = 5.0  # seconds between two rounds of --watch
+FILTERS = ("type", "ext", "min_size", "max_size", "newer", "older", "publisher")
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -28,11 +29,13 @@ WATCH_PAUSE = 5.0  # seconds between two rounds of --watch
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 @click.option("--timeout", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, help="Seconds.")
 @click.option("--local", is_flag=True, help="Only this machine's own catalogue.")
-@click.option("--watch", is_flag=True, help="Go on asking, and show what is new, until Ctrl-C.")
-@click.option("--explain", is_flag=True, help="Show each row's tier and score; with --json also why.")
+@click.option("--watch", is_flag=True, help="Let the daemon go on asking, and show what is new.")
+@click.option("--explain", is_flag=True, help="Show each row's tier, its score and what makes it.")
 @command_options
 def search(context: Context, words: tuple[str, ...], **options: Any) -> None:
     """Find files by words: "phrases", -not, OR, type:video ext:pdf size:>1G newer:7d."""
+    if options["watch"] and options["local"]:
+        raise CommandError("usage", "--watch asks others, and --local asks nobody", "Leave one of them out.")
     begun = time.monotonic()
     query = " ".join(_as_typed(word) for word in words)
     params = {
@@ -58,24 +61,19 @@ def search(context: Context, words: tuple[str, ...], **options: Any) -> None:
     context.output.event(done)
     _print(context.output, listed, done, time.monotonic() - begun, explain=options["explain"])
     if options["watch"]:
-        _watch(context, params, [row["link"] for row in listed])
+        _watch(context, params, listed)
     if not listed:
         raise click.exceptions.Exit(5)
 
 
-def _watch(context: Context, params: dict[str, Any], links: list[str]) -> None:
-    """Ask again and again; rows that are new get the next numbers, for `fetch N` in another terminal."""
+def _watch(context: Context, params: dict[str, Any], listed: list[dict[str, Any]]) -> None:
+    """Rows that are new get the next numbers, for `fetch N` in another terminal."""
     with context.node() as node:
-        while True:
-            context.output.status_line("watching; Ctrl-C ends it")
-            time.sleep(WATCH_PAUSE)
-            for event in node.stream("search", **params):
-                if event.get("event") != "result" or event["link"] in links:
-                    continue
-                links.append(event["link"])
-                rows.remember(links)
-                context.output.event(event)
-                context.output.say("  ".join(_row(len(links), event, explain=False)).rstrip())
+        asked = {key: params[key] for key in ("query", *FILTERS)}
+        about = node.call("watch.start", known=[row["cid"] for row in listed], **asked)
+        context.output.event({"event": "watching", **about})
+        context.output.note(watches.goes_on(about["watch"]))
+        watches.follow(context, node, about["watch"], about["since"], [row["link"] for row in listed])
 
 
 def _as_typed(word: str) -> str:
@@ -103,7 +101,8 @@ def _print(
         columns += [("why", "<")]
         output.table(columns, (_row(number, row, explain) for number, row in enumerate(listed, 1)))
     hint = "  p2pshare fetch 1" if listed else ""
-    whole = "" if done.get("complete", True) else " Not every node answered in time."
+    missing = "; ".join(str(one) for one in done.get("missing") or ["not every node answered in time"])
+    whole = "" if done.get("complete", True) else f" Not all: {missing}."
     results = f"{len(listed)} result{'' if len(listed) == 1 else 's'}"
     output.say(f"{results} from {nodes} node{'' if nodes == 1 else 's'} in {elapsed:.1f} s.{whole}{hint}")
 
@@ -117,5 +116,11 @@ def _row(number: int, row: dict[str, Any], explain: bool) -> list[str]:
         f"{row.get('sources', 0)} up",
         short_id(str(row.get("publisher") or "")),
         *detail,
-        str(row.get("why", "")),
+        str(row.get("why", "")) + (_parts(row.get("parts") or {}) if explain else ""),
     ]
+
+
+def _parts(parts: dict[str, float]) -> str:
+    """What makes the score, such as " · match 0.60 + sources 0.08"; parts that give nothing are left out."""
+    shown = " + ".join(f"{part} {value:.2f}" for part, value in parts.items() if round(value, 2))
+    return f" · {shown}".replace("+ crowded -", "- crowded ") if shown else ""
