@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -82,14 +82,21 @@ class JsNode:
 
 
 @asynccontextmanager
-async def js_node(there: Installed, security: str, dht_protocol: str = "") -> AsyncIterator[JsNode]:
-    """A node that speaks TCP, yamux and one security ("noise" or "tls"), listening on loopback."""
+async def js_node(
+    there: Installed, security: str, dht_protocol: str = "", *, inside: Sequence[str] = (), **has: object
+) -> AsyncIterator[JsNode]:
+    """A node that speaks TCP, yamux and one security ("noise" or "tls"), listening on loopback.
+
+    `inside` is put before its command, and `has` is told at the top of node.mjs.
+    """
     script = there.packages / f"node-{hashlib.sha256(_SCRIPT.read_bytes()).hexdigest()[:16]}.mjs"
     if not script.is_file():  # beside its packages, where Node looks for them
         aside = script.with_suffix(f".{os.getpid()}")
         shutil.copy(_SCRIPT, aside)
         aside.replace(script)
-    command = [str(there.node), str(script), security, *([dht_protocol] if dht_protocol else [])]
+    if dht_protocol:
+        has["dht"] = dht_protocol
+    command = [*inside, str(there.node), str(script), security, json.dumps(has)]
     async with trio.open_nursery() as nursery:
         process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         node = JsNode(process)

@@ -1,19 +1,23 @@
 // A js-libp2p node for the tests of interoperability. It obeys lines of JSON on its input, {"id", "do", ...}, and
 // answers each by one on its output, {"id", "ok": ...} or {"id", "error": "..."}. It ends with its input.
 //
-// Arguments: security (noise or tls) and, to take part in a DHT, its protocol.
+// Arguments: security (noise or tls) and JSON of what else it has: "dht" (the protocol of one to take part in), "mdns"
+// (true: it looks for others on the LAN), "autonat" (true: it asks whether it is reachable, and answers), "listen".
 
 import { createHash, randomFillSync } from 'node:crypto'
 import { createInterface } from 'node:readline'
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
+import { autoNATv2 } from '@libp2p/autonat-v2'
 import { identify } from '@libp2p/identify'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
+import { mdns } from '@libp2p/mdns'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { tls } from '@libp2p/tls'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
+import multicastDNS from 'multicast-dns'
 import { CID } from 'multiformats/cid'
 
 const ECHO = '/p2pshare-test/echo/1.0.0'
@@ -23,12 +27,16 @@ const HOLD = '/p2pshare-test/hold/1.0.0' // says a byte, then waits for how the 
 const CHUNK = 1 << 18
 const WINDOW = 1 << 25 // bytes; its yamux grants up to 16 MiB, and a paused stream keeps what had been granted
 
-const [, , security, dhtProtocol] = process.argv
+const [, , security, also] = process.argv
+const has = JSON.parse(also)
 const services = { identify: identify(), ping: ping() }
-if (dhtProtocol != null) {
+if (has.autonat) {
+  services.autonat = autoNATv2()
+}
+if (has.dht != null) {
   // It knows /pk itself; an /ipns value is kept as it is, since who reads it checks it.
   services.dht = kadDHT({
-    protocol: dhtProtocol,
+    protocol: has.dht,
     clientMode: false,
     peerInfoMapper: passthroughMapper,
     validators: { ipns: async () => {} },
@@ -36,13 +44,16 @@ if (dhtProtocol != null) {
   })
 }
 const node = await createLibp2p({
-  addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
+  addresses: { listen: [has.listen ?? '/ip4/127.0.0.1/tcp/0'] },
   transports: [tcp()],
   connectionEncrypters: [security === 'tls' ? tls() : noise()],
   streamMuxers: [yamux()],
   connectionGater: { denyDialMultiaddr: () => false },
+  peerDiscovery: has.mdns ? [mdns({ interval: 1000 })] : [],
   services
 })
+const discovered = new Map()
+node.addEventListener('peer:discovery', ({ detail }) => { discovered.set(detail.id.toString(), detail.multiaddrs.map(String)) })
 const ends = []
 
 // Sends, and waits while the stream has had enough.
@@ -135,6 +146,53 @@ const verbs = {
         }
       }
       await new Promise((resolve) => { node.addEventListener('peer:identify', resolve, { once: true }) })
+    }
+  },
+  // The addresses at which a peer was discovered; waits for it.
+  async discovered ({ peer }) {
+    while (!discovered.has(peer)) {
+      await new Promise((resolve) => { node.addEventListener('peer:discovery', resolve, { once: true }) })
+    }
+    return discovered.get(peer)
+  },
+  // Which side opened the connection with a peer; waits for it.
+  async connected ({ peer }) {
+    for (;;) {
+      const connection = node.getConnections().find((connection) => connection.remotePeer.toString() === peer)
+      if (connection != null) {
+        return connection.direction
+      }
+      await new Promise((resolve) => { node.addEventListener('connection:open', resolve, { once: true }) })
+    }
+  },
+  // The records that are answered to a question about a DNS name, once one of them is of the type.
+  async records ({ name, type }) {
+    const dns = multicastDNS()
+    try {
+      return await new Promise((resolve) => {
+        dns.on('response', ({ answers, additionals }) => {
+          const all = [...answers, ...additionals].map((record) => (
+            { ...record, data: record.type === 'TXT' ? [record.data].flat().map(String) : record.data }
+          ))
+          if (all.some((record) => record.name === name && record.type === type)) {
+            resolve(all)
+          }
+        })
+        dns.on('ready', () => { dns.query([{ name, type }]) })
+      })
+    } finally {
+      dns.destroy()
+    }
+  },
+  // Waits until others have shown that an own address can be reached.
+  async verified () {
+    for (;;) {
+      for (const known of node.components.addressManager.getAddressesWithMetadata()) {
+        if (known.verified) {
+          return known.multiaddr.toString()
+        }
+      }
+      await new Promise((resolve) => { node.addEventListener('self:peer:update', resolve, { once: true }) })
     }
   },
   async ping ({ peer }) {
