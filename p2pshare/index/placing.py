@@ -9,23 +9,22 @@ import logging
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from typing import Final
 
 import trio
 
 from p2pshare.dht.api import DHT, Receipt
-from p2pshare.errors import LocalError, NotFound, P2PShareError
+from p2pshare.errors import LocalError, P2PShareError
 from p2pshare.identity import Identity
 from p2pshare.index.lines import Line, open_line
 from p2pshare.index.regions import Regions
+from p2pshare.index.signing import QUICK, REST, Signer, breathe, place_of
 from p2pshare.net.api import Network
-from p2pshare.store import Item, Store, type_of
-from p2pshare.store.own_postings import WAITING, Draft, Mine
+from p2pshare.store import Item, Store
+from p2pshare.store.own_postings import WAITING, Mine
 from p2pshare_protocols import index_postings as wire
-from p2pshare_protocols import item_record, kad_keys, postings_shard
-from p2pshare_protocols.errors import LocalProtocolError
-from p2pshare_protocols.item_record import ItemRecord, Signed, Tombstone, term_key
+from p2pshare_protocols import item_record, postings_shard
+from p2pshare_protocols.item_record import ItemRecord, Signed, Tombstone
 from p2pshare_protocols.postings_place import REPLICAS
 
 SWEEP: Final = 24 * 3600.0  # seconds after which a term's place is looked up again
@@ -33,12 +32,12 @@ SPARSE: Final = 600.0  # the same while there are fewer than 8 servers to place 
 FAILED: Final = 120.0  # the same when a server did not take them
 BEAT: Final = 24 * 3600.0
 _TERMS: Final = 200  # placed in one go
-_SIGNED: Final = 100  # records signed and written in one go
+_FEW: Final = 50  # the same in the background
+_BURIED: Final = 100  # records made tombstones in one go
 _IDLE: Final = 20.0  # seconds between looks at the catalogue: unshare takes effect within them
 _RETRY: Final = 3.0  # the same while something waits for a server to be found
 _WAIT: Final = 3.0  # seconds that a share waits for its words to be placed
-_WAIT_LARGE: Final = 0.5  # seconds, for more files than these:
-_QUICK: Final = 100
+_WAIT_LARGE: Final = 0.5  # seconds, for more files than QUICK
 _LINE: Final = 60.0  # seconds for all that one node gets in one go
 _NODES: Final = 4  # at the same time
 _FULL: Final = 10_000  # terms that are remembered as full
@@ -67,14 +66,13 @@ class Placer:
         self._dht = dht
         self._publisher = publisher
         self._regions = regions
-        self._files_inside = files_inside
         self._now = wall_clock
         self._look = True  # at the catalogue: what is new in it, what is gone
         self._wake = trio.Event()
         self._placed = trio.Event()  # set after each round, and replaced
         self._urgent: dict[int, None] = {}
         self._later: dict[str, float] = {}
-        self._publishing = trio.Lock()
+        self._signer = Signer(store, publisher, files_inside=files_inside, begun=self._nudge, wall_clock=wall_clock)
         self._full: OrderedDict[str, set[str]] = OrderedDict()  # terms, and the nodes that said their lists are full
 
     # -- what the verbs call --
@@ -82,25 +80,30 @@ class Placer:
     async def post(self, item: Item) -> Receipt:
         """Make `item` findable by its words: how many of its postings are placed, of how many known so far.
 
-        Waits 3 s at most, half a second for a large directory, whose records are signed in the background, where
-        the rest is placed too.
+        Waits 3 s at most; for a large directory until some are placed, half a second at most: its records are signed
+        and placed in the background.
         Receipt(0, 0) at once when no server is known. Raises LocalError.
         """
-        if item.files <= _QUICK:
+        large = item.files > QUICK
+        if not large:
             await self._publish(item.id)
-        self._urgent[item.id] = None
+            self._urgent[item.id] = None
         self.wake()
         if not self._dht.status().get("nodes"):
             return Receipt(0, 0)
-        with trio.move_on_after(_WAIT if item.files <= _QUICK else _WAIT_LARGE):
-            while True:
-                changed = self._placed
-                if self._own.has(item.id):
-                    stored, asked = self._own.placed_of(item.id)
-                    if stored >= asked or not self._own.waiting_of(item.id, 1):
-                        break
-                await changed.wait()
+        self._urgent[item.id] = None
+        with trio.move_on_after(_WAIT_LARGE if large else _WAIT):
+            while not self._is_placed(item.id, large=large):
+                await self._placed.wait()
+        if large:
+            self._urgent.pop(item.id, None)
         return Receipt(*self._own.placed_of(item.id))
+
+    def _is_placed(self, item: int, *, large: bool) -> bool:
+        stored, asked = self._own.placed_of(item)
+        if large and stored:
+            return True
+        return self._own.has(item) and (stored >= asked or not self._own.waiting_of(item, 1))
 
     def wake(self) -> None:
         """Something was shared or unshared."""
@@ -111,37 +114,45 @@ class Placer:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            self._wake = trio.Event()
-            pause = _IDLE
-            try:
-                if await self._step():
-                    continue
-                if self._own.waiting(1):
-                    pause = _RETRY
-            except LocalError as error:
-                _log.warning("words could not be placed: %s", error)
-            with trio.move_on_after(pause):
-                await self._wake.wait()
-            self._look = True
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._wake = trio.Event()
+                pause = _IDLE
+                try:
+                    if await self._step(nursery):
+                        continue
+                    if self._own.waiting(1):
+                        pause = _RETRY
+                except LocalError as error:
+                    _log.warning("words could not be placed: %s", error)
+                with trio.move_on_after(pause):
+                    await self._wake.wait()
+                self._look = True
 
-    async def _step(self) -> bool:
-        """A piece of the work; False when there is nothing left for now."""
+    async def _step(self, nursery: trio.Nursery) -> bool:
+        """A piece of the work; False when there is nothing left for now. Large items are signed in `nursery`."""
         await trio.lowlevel.checkpoint()
         if self._look:
             self._look = False
-            gone, new = self._own.withdrawn(), self._own.unpublished(20)
+            gone = self._own.withdrawn()
+            under_way = self._signer.under_way
+            new = [item for item in self._own.unpublished(20 + len(under_way)) if item not in under_way]
             for item in gone:
                 await self._withdraw(item)
             for item in new:
-                await self._publish(item)
+                if self._signer.is_large(item):
+                    nursery.start_soon(self._publish_later, item)
+                else:
+                    await self._publish(item)
             self._look |= bool(gone or new)
         begin = trio.current_time()
-        terms = self._hurried() or self._own.waiting(_TERMS) or self._own.due(self._now(), _TERMS)
+        hurried = self._hurried()
+        terms = hurried or self._own.waiting(_FEW) or self._own.due(self._now(), _FEW)
         if terms and await self._place(terms):
-            if not self._urgent:  # no more than half of the time
-                with trio.move_on_after(min(1.0, trio.current_time() - begin)):
+            if not hurried:
+                with trio.move_on_after(min(1.0, REST * (trio.current_time() - begin))):
                     await self._wake.wait()
+                await breathe(trio.current_time())
             return True
         for node in self._own.silent(self._now() - BEAT):
             if self._later.get(node, 0.0) <= self._now():
@@ -152,66 +163,32 @@ class Placer:
         for item in list(self._urgent):
             if terms := self._own.waiting_of(item, _TERMS):
                 return terms
-            del self._urgent[item]
+            if item not in self._signer.under_way:
+                del self._urgent[item]
         return []
+
+    async def _publish(self, item: int) -> None:
+        await self._signer.publish(item)
+        self._changed()
+
+    async def _publish_later(self, item: int) -> None:
+        try:
+            await self._publish(item)
+        except LocalError as error:
+            _log.warning("words could not be placed: %s", error)
+        self.wake()
+
+    def _nudge(self) -> None:
+        self._wake.set()
 
     def _changed(self) -> None:
         """Let those who wait in `post` look again."""
         self._placed.set()
         self._placed = trio.Event()
 
-    async def _publish(self, item_id: int) -> None:
-        """Sign the records of an item and write them down."""
-        async with self._publishing:
-            try:
-                item = self._store.items.get(item_id)
-            except NotFound:
-                return
-            if self._own.has(item_id):
-                return
-            drafts: list[Draft] = []
-            for record in self._records(item):
-                try:
-                    drafts.append(_draft(record, self._publisher))
-                except LocalProtocolError as error:
-                    _log.debug("%r is not published: %s", record.name, error)
-                if len(drafts) >= _SIGNED:
-                    self._own.add(item_id, drafts)
-                    drafts = []
-                    await trio.lowlevel.checkpoint()
-            self._own.add(item_id, drafts)
-            self._own.added(item_id, item.cid.v1.binary)
-        self._changed()
-
-    def _records(self, item: Item) -> Iterator[ItemRecord]:
-        sequence = int(self._now() * 1000)
-        created = int(item.created)
-        yield ItemRecord(
-            item.cid.v1,
-            item.name,
-            item.size,
-            item.type,
-            sequence,
-            kind=item.kind,
-            tags=item.tags,
-            title=item.title,
-            created=created,
-        )
-        after, left = 0, self._files_inside if item.kind == "directory" else 0
-        while left > 0 and (rows := self._store.items.names(item.id, min(left, 1000), after)):
-            for number, row in rows:
-                after = number
-                if row.kind == "file":
-                    left -= 1
-                    way = (item.name, *row.path_in_item.split("/"))
-                    kind = type_of(row.name, "")
-                    yield ItemRecord(
-                        row.cid.v1, row.name, row.size, kind, sequence, root=item.cid.v1, path=way, created=created
-                    )
-
     async def _withdraw(self, item: int) -> None:
         sequence = int(self._now() * 1000)
-        while records := self._own.records_of(item, _SIGNED):
+        while records := self._own.records_of(item, _BURIED):
             for record in records:
                 last = max(sequence, record.sequence + 1)
                 tombstone = item_record.sign(Tombstone(record.identity, last), self._publisher.private)
@@ -266,7 +243,7 @@ class Placer:
             if isinstance(record, ItemRecord):
                 beyond = postings_shard.next_list(record.terms(), term, record.cid)
                 if beyond is not None:
-                    found.append((one.id, beyond, _place_of(beyond)))
+                    found.append((one.id, beyond, place_of(beyond)))
         self._own.also(found)
 
     def _note(self, term: str, nodes: list[str], mine: list[Mine], took: set[str], told: set[str]) -> None:
@@ -277,7 +254,7 @@ class Placer:
             return  # nobody took them; they wait
         pause = FAILED if len(there) < len(nodes) else SPARSE if len(nodes) < REPLICAS else SWEEP
         beyond = item_record.overflow(term, self._publisher.public)
-        self._own.placed(term, there, self._now() + pause, mine, overflow=(beyond, _place_of(beyond)))
+        self._own.placed(term, there, self._now() + pause, mine, overflow=(beyond, place_of(beyond)))
 
     async def _tell(
         self, node: str, records: list[tuple[Mine, list[str]]], took: set[str], limiter: trio.CapacityLimiter
@@ -361,16 +338,3 @@ def _staying(mine: Iterable[_Standing], buckets: set[int]) -> Iterator[tuple[int
         if (bucket := wire.bucket_of(identity)) in found:
             found[bucket].add(identity)
     yield from ((bucket, tuple(ids)) for bucket, ids in sorted(found.items()) if len(ids) <= wire.MAX_ENTRIES)
-
-
-def _draft(record: ItemRecord, publisher: Identity) -> Draft:
-    signed = item_record.sign(record, publisher.private)
-    signed_record = item_record.decode(signed.body)  # what did not fit is not there, and has no postings
-    assert isinstance(signed_record, ItemRecord)
-    terms = signed_record.terms()[: wire.MAX_TERMS]
-    return Draft(record.identity, record.sequence, signed, [(term, _place_of(term)) for term in terms])
-
-
-@lru_cache(16384)
-def _place_of(term: str) -> bytes:
-    return kad_keys.key_of(term_key(term)).to_bytes(32, "big")
