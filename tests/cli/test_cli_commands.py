@@ -115,6 +115,14 @@ def test_a_row_that_was_never_there(home: Path) -> None:
     assert "no row 3" in done.output
 
 
+def test_explain_shows_what_makes_a_score_and_what_is_missing_is_said(home: Path) -> None:
+    row = {**ROW, "why": "all words in name", "parts": {"match": 0.48, "sources": 0.1, "proof": 0.0, "crowded": -0.52}}
+    end = {**DONE, "complete": False, "missing": ["dht: 2 of 3 nodes did not answer"]}
+    done, _ = invoke(home, {"search": stream(row, end=end)}, "search", "hello", "--explain")
+    assert "all words in name · match 0.48 + sources 0.10 - crowded 0.52" in done.output
+    assert "Not all: dht: 2 of 3 nodes did not answer." in done.output
+
+
 def test_nothing_found_is_exit_code_5(home: Path) -> None:
     done, _ = invoke(home, {"search": stream(end={**DONE, "results": 0})}, "search", "nothing")
     assert done.exit_code == 5
