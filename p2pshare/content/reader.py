@@ -14,7 +14,7 @@ from typing import Final, Self
 
 import trio
 
-from p2pshare.content.files import Identity, NotRegular, OpenFiles, open_regular
+from p2pshare.content.files import OPEN_FLAGS, Identity, NotRegular, OpenFiles, open_regular
 from p2pshare.content.syscalls import memory_devices
 from p2pshare.errors import LocalError, NotFound, SourceChanged
 from p2pshare.store import FileState, Item, ItemState, Located, SourceFile, Store
@@ -94,8 +94,9 @@ class BlockReader:
         sizes: list[int | LocalError] = []
         late: list[tuple[int, list[_Pending]]] = []
         at = 0
+        known = self._locate(cids)
         for cid in cids:
-            found = self._find(cid.v1, buffer[at:])
+            found = self._find(cid.v1, buffer[at:], known)
             if found is None:
                 break
             if isinstance(found, list):
@@ -149,12 +150,20 @@ class BlockReader:
         self._store.blocks.remove([cid.binary])
         return None
 
-    def _find(self, cid: CID, room: memoryview) -> int | LocalError | list[_Pending] | None:
+    def _locate(self, cids: Sequence[CID]) -> dict[bytes, list[Located]]:
+        """Where chunks lie, in one statement for many of them."""
+        return self._store.references.locate_many([cid.binary for cid in cids if cid.codec == RAW])
+
+    def _find(
+        self, cid: CID, room: memoryview, known: dict[bytes, list[Located]]
+    ) -> int | LocalError | list[_Pending] | None:
         """The size of the block that is in `room` now, an error, the places that a worker thread has to try, or None
         when it does not fit."""
         raw = cid.codec == RAW and cid.inline is None
         stored = None if raw else self._stored(cid)
-        places = [] if stored is not None else self._store.references.locate(cid.binary)
+        places = known.get(cid.binary, []) if raw else []
+        if not raw and stored is None:
+            places = self._store.references.locate(cid.binary)
         if raw and not places:
             stored = self._stored(cid)
         if stored is not None:
@@ -180,6 +189,8 @@ class BlockReader:
 
     def _try(self, cid: CID, place: Located, into: memoryview) -> int | LocalError | _Pending:
         if place.length == place.size <= SMALL:
+            if _read_small(cid, place, into):
+                return place.length
             return self._settle(_Pending(cid, place, False, into), _read_one(_Pending(cid, place, True, into)))
         try:
             status = os.stat(place.path)
@@ -308,6 +319,21 @@ def _read_all(pendings: Sequence[_Pending]) -> list[FileState | OSError]:
     for pending in pendings:
         results.append(_read_one(pending) if not results or results[-1] == "ok" else "changed")
     return results
+
+
+def _read_small(cid: CID, place: Located, into: memoryview) -> bool:
+    """Read a whole small file, in the fewest calls; False when it is not what it was, or cannot be read."""
+    try:
+        descriptor = os.open(place.path, OPEN_FLAGS)
+        try:
+            count = os.preadv(descriptor, [into], 0)
+            status = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return False
+    same = (status.st_size, status.st_ino, status.st_mtime_ns) == (place.size, place.inode, place.mtime_ns)
+    return same and count == place.length and stat.S_ISREG(status.st_mode) and _matches(cid, into)
 
 
 def _read_one(pending: _Pending) -> FileState | OSError:

@@ -182,3 +182,15 @@ def test_a_worker_thread_reads_over_a_connection_of_its_own(store: Store, item: 
     thread.start()
     thread.join()
     assert seen == ["/home/me/raft.mp4", b"b", item.id]
+
+
+def test_many_chunks_are_located_as_each_of_them_is(store: Store, item: Item) -> None:
+    many = [raw_cid(f"chunk {number}").binary for number in range(150)]
+    for number, cid in enumerate(many[:140]):
+        store.references.add_many(item.id, source(f"/many/{number}"), [(cid, 0, 500), (C, 500, 500)])
+    store.references.add_many(item.id, source("/twice"), [(many[70], 0, 500)])  # two places
+    twin = many[3][:12] + bytes(24)
+    for asked in (many, [*many[:10], C, twin], [*many[:10], *many[:3]], many[:2], []):
+        each = {cid: places for cid in asked if (places := store.references.locate(cid))}
+        assert store.references.locate_many(asked) == each
+    assert len(store.references.locate_many(many)) == 140
