@@ -12,7 +12,7 @@ import trio
 from p2pshare.config import Config
 from p2pshare.dht import DHT
 from p2pshare.identity import load_or_create
-from p2pshare.index import CatalogueTier, DhtTier, IndexServer, Keeper, PeerTier, Placer, Regions, Tier
+from p2pshare.index import CatalogueTier, DhtTier, IndexServer, Keeper, PeerTier, Placer, Prover, Regions, Tier
 from p2pshare.index.people import People
 from p2pshare.net.api import Network
 from p2pshare.publish import Post
@@ -61,6 +61,7 @@ async def open_index(
     async with trio.open_nursery() as nursery:
         if keeper is not None:
             nursery.start_soon(keeper.tidy)
+            nursery.start_soon(Prover(network, store, wall_clock=wall_clock).run)
         if placer is not None:
             nursery.start_soon(placer.run)
         yield Index(tiers, people) if placer is None else Index(tiers, people, placer.post, placer.wake)

@@ -296,18 +296,25 @@ class Postings:
             found.append(Named(publisher, int(since or 0), bool(proven)))
         return sorted(found, key=lambda one: (not one.proven, one.since, one.publisher))[:limit]
 
-    def doubtful(self, now: float, start: int) -> Doubtful | None:
-        """A record at or behind the random number `start` of a publisher that lives, that was not proven for a week."""
-        sql = (
-            "SELECT r.id, o.id, o.sender, r.body FROM posting_records r JOIN posting_owners o ON o.id = r.owner"
-            " WHERE r.id >= ? AND r.words <> '' AND r.proven < ? AND o.seen > ? ORDER BY r.id LIMIT 1"
-        )
-        row = self._db.first(sql, (start, now - PROVEN_FOR, now - HIDDEN))
-        return None if row is None else Doubtful(*row)
+    def doubtful(self, now: float, start: int, part: float) -> Doubtful | None:
+        """A record of the first living publisher's node numbered `start` or higher that was not proven for a week.
 
-    def newest(self) -> int:
-        """The highest number of a record."""
-        return self._db.number("SELECT max(id) FROM posting_records")
+        `part`, 0 up to 1, says which of its records.
+        """
+        sql = (
+            "SELECT id, sender, postings FROM posting_owners WHERE id >= ? AND proven < ? AND seen > ? AND postings > 0"
+        )
+        owner = self._db.first(f"{sql} ORDER BY id LIMIT 1", (start, now - PROVEN_FOR, now - HIDDEN))
+        if owner is None:
+            return None
+        few = "SELECT id, body FROM posting_records WHERE owner = ? AND words <> ''"
+        count = self._db.number("SELECT count(*) FROM posting_records WHERE owner = ? AND words <> ''", (owner[0],))
+        row = self._db.first(f"{few} LIMIT 1 OFFSET ?", (owner[0], int(part * count)))
+        return None if row is None else Doubtful(row[0], owner[0], owner[1], row[1])
+
+    def newest_owner(self) -> int:
+        """The highest number of a publisher's node; 0 when there is none."""
+        return self._db.number("SELECT max(id) FROM posting_owners")
 
     def prove(self, one: Doubtful, proven: float) -> None:
         """Its sender was seen to hold a part of it at `proven` (unix seconds); 0: was asked, and holds it not."""

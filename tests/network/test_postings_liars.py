@@ -62,7 +62,7 @@ def rows_of_their_own(count: int) -> tuple[Signed, ...]:
 
 LIES = {
     "they have nothing": ((), wire.FindEnd(True, {"raft": 0})),
-    "rows of their own": (rows_of_their_own(60), wire.FindEnd(True, {"raft": 60})),
+    "rows of their own": (rows_of_their_own(20), wire.FindEnd(True, {"raft": 20})),
     "that the list is full": ((), wire.FindEnd(True, {"raft": 20_000}, sharded=True)),
     "that others have more": ((), wire.FindEnd(True, {}, tuple(Named(bytes([n]) * 32, 1, True) for n in range(32)))),
 }

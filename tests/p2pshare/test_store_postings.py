@@ -97,6 +97,21 @@ def test_a_full_term_drops_the_newest_of_the_largest_subnet(store: Store) -> Non
     assert small.counts(["raft"]) == {"raft": 40}
 
 
+def test_a_full_term_spares_what_was_proven_even_when_it_is_newer(store: Store) -> None:
+    small = Postings(store._db, room=4)
+    owner, other = owner_of(store), owner_of(store, Ed25519PrivateKey.from_private_bytes(b"2" * 32))
+    for number in range(4):
+        put(store, owner, named(number), "raft", postings=small)
+    newest = small.doubtful(NOW, 0, 3 / 4)
+    assert newest is not None
+    small.prove(newest, NOW)
+    assert put(store, other, named(9), "raft", postings=small) == 1
+    kept = [one.proven for one in small.find("raft", [], NOW, 10) if one.signed.publisher == owner.origin.publisher]
+    assert kept == [0, 0, int(NOW)]
+    assert put(store, owner, replace(named(3), sequence=8, title="new"), "raft", postings=small) == 1
+    assert sorted(one.proven for one in small.find("raft", [], NOW, 10))[-1] == int(NOW)
+
+
 def test_publishers_that_are_gone_for_14_days_are_deleted_piece_by_piece(store: Store) -> None:
     owner = owner_of(store)
     for number in range(300):

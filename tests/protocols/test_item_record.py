@@ -42,6 +42,9 @@ def test_the_specifications_bytes() -> None:
         "end": wire.encode(wire.FindEnd(True, {"raft": 1})),
         "shard": postings_shard.shards_of("raft", TALK.cid)[0].encode(),
         "kept": wire.encode(wire.Kept((1,), ("raft",))),
+        "refused": wire.encode(wire.Kept((1,), (), (2,))),
+        "records with a proof": wire.encode(wire.Records((talk,), (1767225600,))),
+        "end with publishers": wire.encode(wire.FindEnd(True, {"raft": 250}, (Named(PUBLIC, 1767225600, True),))),
         "end of a full list": wire.encode(wire.FindEnd(True, {"raft": 1}, sharded=True)),
     }
     assert {name: value.hex() for name, value in made.items()} == {k: v.hex() for k, v in expected.items()}
@@ -138,8 +141,8 @@ def test_messages_come_back_as_they_were() -> None:
         wire.Records((talk,)),
         wire.FindEnd(False, {"raft": 3}),
         wire.FindEnd(False, {"raft": 3}, (Named(PUBLIC), Named(PUBLIC, 5, True))),
-            wire.Records((talk, talk), (0, 1767225600)),
-            wire.Kept((1, 0), ("raft",), (0, 3)),
+        wire.Records((talk, talk), (0, 1767225600)),
+        wire.Kept((1, 0), ("raft",), (0, 3)),
     ):
         assert wire.read_answer(wire.unpack(wire.encode(answer)[4:])) == answer
 
