@@ -29,7 +29,7 @@ from p2pshare_protocols.link import format_link
 
 MAX_PATHS: Final = 1000  # in one call
 MAX_WORDS: Final = terms.MAX_TERMS_PER_ITEM
-_OWN_FILES: Final = ("identity", "publisher.key", "catalogue.sqlite", "config.toml")
+_KEYS: Final = ("identity.key", "publisher.key")  # beside the catalogue's directory
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -289,17 +289,32 @@ def _scan(path: str, options: ShareOptions, home: str) -> Scan:
     """In a worker thread. Our own data, with the key in it, is never shared: neither asked for, nor met on the way."""
     path = os.path.normpath(path)
     real, real_home = os.path.realpath(path), os.path.realpath(home)
-    if real == real_home or (os.path.dirname(real) == real_home and os.path.basename(real).startswith(_OWN_FILES)):
-        raise PermissionDenied(f"{path} is p2pshare's own data, which holds its key, and is not shared")
+    above, own = os.path.dirname(real_home), _own(real_home)
+    inside = os.path.dirname(real) == real_home and os.path.isfile(real)
+    if inside or _inode(real) in own or (real == above and len(own) > 1):
+        raise PermissionDenied(f"{path} is p2pshare's own data, with its keys or beside them, and is not shared")
     try:
         os.path.basename(path).encode("utf-8")
     except UnicodeEncodeError:
         raise UsageError(f"{os.fsencode(path)!r} has a name that is not UTF-8", hint="rename it first") from None
-    status = os.stat(home)
     scanner = Scanner(
         hidden=options.hidden,
         follow_symlinks=options.follow_symlinks,
         exclude=options.exclude,
-        never=[(status.st_dev, status.st_ino)],
+        never=own,
     )
     return scanner.scan(path)
+
+
+def _own(home: str) -> set[tuple[int, int]]:
+    """(device, inode) of the catalogue's directory and of the keys, by whatever name something leads there."""
+    keys = [os.path.join(os.path.dirname(home), name) for name in _KEYS]
+    return {found for found in map(_inode, (home, *keys)) if found is not None}
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

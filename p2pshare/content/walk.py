@@ -29,13 +29,14 @@ _SPECIAL: Final = (
 
 @dataclass(slots=True)
 class FoundFile:
-    """A file, with what it was when it was found; `cid` and `tsize` come when it is hashed."""
+    """A file, with what it was when it was found; `cid` and `tsize` come when it is hashed, `type` then too."""
 
     name: bytes
     path: str
     identity: Identity
     cid: CID | None = None
     tsize: int = 0
+    type: str = ""
 
 
 @dataclass(slots=True)
@@ -78,8 +79,11 @@ class _Place:
         self.above = above
 
 
+_OWN: Final = "p2pshare's own data is not shared"
+
+
 class Scanner:
-    """How to walk. `never` are (device, inode) of directories that are not shared (our own home)."""
+    """How to walk. `never` are (device, inode) of directories and files that are not shared (our own)."""
 
     def __init__(
         self,
@@ -166,6 +170,9 @@ class Scanner:
         else:
             status = entry.stat(follow_symlinks=False)
         if stat.S_ISREG(status.st_mode):
+            if (status.st_dev, status.st_ino) in self._never:
+                _skip(scan, path, _OWN)
+                return
             size = status.st_size
             file = FoundFile(name, path, Identity(size, status.st_ino, status.st_mtime_ns))
             place.directory.entries.append(file)
@@ -187,7 +194,7 @@ class Scanner:
         if identity in place.above:
             _skip(scan, path, "a symbolic link that leads back to a directory above it")
         elif identity in self._never:
-            _skip(scan, path, "p2pshare's own data is not shared")
+            _skip(scan, path, _OWN)
         elif place.depth >= MAX_DEPTH:
             _skip(scan, path, f"more than {MAX_DEPTH} directories deep")
         else:

@@ -285,6 +285,23 @@ async def test_our_own_data_is_never_shared(store: Store, tmp_path: Path) -> Non
     assert done["skipped"] == [{"path": str(tmp_path / "home"), "reason": "p2pshare's own data is not shared"}]
 
 
+@pytest.mark.parametrize("name", ["identity.key", "publisher.key"])
+async def test_a_private_key_is_never_shared_by_any_name(store: Store, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("secret")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "f").write_text("x")
+    os.link(tmp_path / name, tmp_path / "d" / "harmless.txt")
+    os.symlink(tmp_path / name, tmp_path / "d" / "link.txt")
+    for path in (tmp_path / name, tmp_path / "d" / "harmless.txt", tmp_path):
+        with pytest.raises(PermissionDenied):
+            await share_paths(store, path)
+    with pytest.raises(PermissionDenied):
+        await share_paths(store, tmp_path / "d" / "link.txt", follow_symlinks=True)
+    done = await share_paths(store, tmp_path / "d", follow_symlinks=True)
+    assert set(await read_back(store, CID.parse(done["cid"]))) == {b"f"}
+    assert {Path(one["path"]).name for one in done["skipped"]} == {"harmless.txt", "link.txt"}
+
+
 async def test_a_kept_copy_outlives_the_original(store: Store, tmp_path: Path) -> None:
     recipe = {"entries": [{"path": "a/f", "text": "hello"}, {"path": "l", "symlink": "a/f"}]}
     write_tree(recipe, tmp_path / "d")
@@ -344,3 +361,20 @@ def test_options_from_a_jobs_params() -> None:
     options = ShareOptions(paths=("/a",), tags=("x",), hidden=True)
     assert ShareOptions.from_params(options.to_params()) == options
     assert ShareOptions.from_params({"paths": ["/a"], "name": None, "later": 1}) == ShareOptions(paths=("/a",))
+
+
+async def test_what_a_name_does_not_say_is_told_by_the_content(store: Store, tmp_path: Path) -> None:
+    photo = b"\x89PNG\r\n\x1a\n" + bytes(5000)
+    (tmp_path / "photo").write_bytes(photo)
+    done = await share_paths(store, tmp_path / "photo")
+    assert "image" in done["words"]
+    album = tmp_path / "album"
+    album.mkdir()
+    (album / "one").write_bytes(photo)
+    (album / "two.mkv").write_bytes(b"\x89PNG")
+    (album / "README").write_bytes(b"Two pictures.\n")
+    item = store.items.by_cid(CID.parse((await share_paths(store, album))["cid"]))
+    assert item is not None
+    assert item.type == "image"
+    rows = {row.name: row.type for _, row in store.items.names(item.id)}
+    assert rows == {"one": "image", "two.mkv": "video", "README": "text"}
