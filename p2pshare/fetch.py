@@ -23,6 +23,7 @@ from p2pshare.content.verify import Damage, Verifier
 from p2pshare.dht.api import DHT
 from p2pshare.errors import DiskFull, P2PShareError, UsageError
 from p2pshare.exchange.answers import Reader
+from p2pshare.exchange.bans import Bans
 from p2pshare.exchange.fetcher import GRACE, Fetched, Fetcher, Report, Wish
 from p2pshare.exchange.limits import RateLimit
 from p2pshare.exchange.partial import Partials
@@ -77,6 +78,7 @@ class FetchParts:
     wall_clock: Callable[[], float] = time.time
     download_rate: float = 0.0
     download: RateLimit = field(init=False)
+    bans: Bans = field(init=False, default_factory=Bans)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "download", RateLimit(self.download_rate))
@@ -130,6 +132,7 @@ async def fetch(parts: FetchParts, params: dict[str, Any], job: FetchJob) -> dic
         "elapsed": round(trio.current_time() - begin, 3),
         "sources": sum(count > 0 for count in fetched.sources.values()),
         "skipped": fetched.destination.skipped,
+        "banned": [{"source": wrong.peer, "block": wrong.block} for wrong in fetched.banned],
     }
 
 
@@ -187,6 +190,7 @@ async def _repair(parts: FetchParts, item: Item, damage: Damage, job: FetchJob) 
         reader=parts.reader,
         partials=parts.partials,
         limit=parts.download,
+        bans=parts.bans,
     )
     try:
         await fetcher.run()
@@ -213,6 +217,7 @@ async def _attempt(parts: FetchParts, wish: Wish, job: FetchJob) -> Fetched | No
         reader=parts.reader,
         partials=parts.partials,
         limit=parts.download,
+        bans=parts.bans,
         owner=-job.id,
     )
     try:

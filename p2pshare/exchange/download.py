@@ -58,7 +58,7 @@ class Download:
         self.from_source: Counter[str] = Counter()  # verified bytes by source
         self._swarm = swarm
         self._target = target
-        self._whole = whole
+        self.whole = whole
         self._save = save
         self._progress = progress
         self._scheduler = Scheduler(layout.piece_sizes, done, sequential=sequential, start=start)
@@ -111,6 +111,12 @@ class Download:
         states = self._scheduler.sources.values()
         return bool(states) and all(state.parked for state in states)
 
+    @property
+    def queue(self) -> int:
+        """Our best place in a queue for an upload slot, when all sources that are here let us wait; else 0."""
+        places = [source.queue for source in self._inboxes]
+        return min(places, default=0)
+
     def active(self) -> int:
         """Sources that owe us something."""
         return sum(bool(state.out) for state in self._scheduler.sources.values())
@@ -129,7 +135,7 @@ class Download:
 
     def _join(self, source: Source) -> None:
         pieces = None
-        leaves = source.leaves if source.holding is Holding.PART and self._whole else None
+        leaves = source.leaves if source.holding is Holding.PART and self.whole else None
         if leaves is not None and leaves.size == len(self.layout.cids):
             pieces = self.layout.pieces_of(leaves)
         self._scheduler.join(source.name, trio.current_time(), pieces, rtt=source.rtt)
@@ -287,16 +293,18 @@ class Download:
             source = swarm.lanes.get(name)
             if source is not None and source.busy:
                 scheduler.heard(name, 0, now)  # it waits for our disk
-            elif source is not None:
+            elif source is not None and not source.queue:
                 swarm.refresh(source.peer)
         for name in scheduler.stalled(now):
             source = swarm.lanes.get(name)
             if source is not None:
                 _log.info("source %s stalls; its pieces go to others", name)
                 scheduler.park(name)
-                swarm.doubt(source.peer)
+                if not source.queue:
+                    swarm.doubt(source.peer)
         for name, state in list(scheduler.sources.items()):
-            if state.parked and now - state.progress > GIVE_UP and (source := swarm.lanes.get(name)) is not None:
+            source = swarm.lanes.get(name)
+            if state.parked and now - state.progress > GIVE_UP and source is not None and not source.queue:
                 scheduler.leave(name)
                 swarm.set_aside(source.peer)
 

@@ -15,14 +15,17 @@ from p2pshare.dht.api import DHT
 from p2pshare.errors import NoProvider, NotFound, P2PShareError, RemoteError, TimedOut
 from p2pshare.exchange import resume
 from p2pshare.exchange.answers import Reader
+from p2pshare.exchange.bans import Bans
 from p2pshare.exchange.download import Download, recheck
 from p2pshare.exchange.finder import Finder
 from p2pshare.exchange.layout import Layout, lay_out
 from p2pshare.exchange.limits import RateLimit
 from p2pshare.exchange.partial import Partials
 from p2pshare.exchange.passing import PassingOn
+from p2pshare.exchange.reasons import reason_of
 from p2pshare.exchange.room import run_with_room
 from p2pshare.exchange.selection import Span, choose, cut
+from p2pshare.exchange.source import WrongBlock
 from p2pshare.exchange.structure import MalformedContent, Structure
 from p2pshare.exchange.swarm import Swarm
 from p2pshare.exchange.target import Target
@@ -38,6 +41,8 @@ from p2pshare_protocols.pathwalk import NoSuchEntry, PathWalk
 
 LOOK: Final = 0.25  # seconds between two looks at how the fetch stands
 GRACE: Final = 3.0
+ANNOUNCE_AFTER: Final = 5.0  # seconds; a shorter fetch is announced once, when it is done
+ANNOUNCE_LOOK: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -88,6 +93,7 @@ class Fetched:
     nodes: Sequence[bytes]  # inner blocks, in the store
     whole: bool  # everything under `root`, no selection
     sources: Counter[str]  # bytes by peer
+    banned: Sequence[WrongBlock]  # who sent a wrong block, and which
 
 
 class Fetcher:
@@ -104,6 +110,7 @@ class Fetcher:
         reader: Reader,
         partials: Partials,
         limit: RateLimit | None = None,
+        bans: Bans | None = None,
         owner: int | None = None,
     ) -> None:
         """`owner`: whose the inner blocks are until there is an item, see Structure."""
@@ -111,7 +118,8 @@ class Fetcher:
         self._report = report
         self._store = store
         self._partials = partials
-        self._swarm = Swarm(network, wish.cid.v1.binary, limit)
+        self._dht = dht
+        self._swarm = Swarm(network, wish.cid.v1.binary, limit, bans=bans, fetching=True)
         self._finder = Finder(self._swarm, network, dht, wish.cid, wish.addresses)
         self._reader = reader
         self._abroad = trio.Event()  # the network is needed
@@ -147,6 +155,8 @@ class Fetcher:
         nursery.start_soon(self._swarm.run)
         nursery.start_soon(self._finder.run)
         nursery.start_soon(self._watch, nursery.cancel_scope)
+        if self._dht is not None:
+            nursery.start_soon(self._announce_part, self._dht)
 
     # -- in order --
 
@@ -183,6 +193,7 @@ class Fetcher:
             nodes=nodes,
             whole=whole,
             sources=sources,
+            banned=list(self._swarm.banned.values()),
         )
 
     async def _resolve(self) -> CID:
@@ -333,29 +344,19 @@ class Fetcher:
         )
 
     def _say(self) -> None:
-        swarm, finder, download = self._swarm, self._finder, self._download
-        count = len(swarm.sources)
-        sources = f"{count} source{'s' if count != 1 else ''}"
-        if download is not None and not download.left:
-            return
-        if count and download is None and not self._structure.stuck:
-            return
-        if count and download is not None and not download.stuck:
-            self._report.reason("" if download.active() else f"{sources}, waiting for an answer")
-        elif count and download is not None and download.silent:
-            self._report.reason(f"{sources} gone silent; trying to reach {'them' if count > 1 else 'it'} anew")
-        elif count:
-            self._report.reason(f"{sources}, none has what is missing; still looking")
-        elif swarm.asking():
-            self._report.reason(f"asking {swarm.asking()} peers for the content")
-        elif finder.searching:
-            self._report.reason("looking for sources")
-        else:
-            now = trio.current_time()
-            tries = [finder.again_at - now if finder.again_at > now else 30.0]
-            if (soon := swarm.next_try()) is not None:
-                tries.append(soon)
-            self._report.reason(f"no source answered; still looking, retry in {max(1, round(min(tries)))} s")
+        reason = reason_of(self._swarm, self._finder, self._structure, self._download)
+        if reason is not None:
+            self._report.reason(reason)
+
+    async def _announce_part(self, dht: DHT) -> None:
+        """A fetch that takes long is found by others too, once it has something. What it said expires by itself."""
+        await trio.sleep(ANNOUNCE_AFTER)
+        while self._download is None or not (self._download.whole and self._download.bytes_done):  # noqa: ASYNC110
+            await trio.sleep(ANNOUNCE_LOOK)
+        try:
+            await dht.provide(self._wish.cid)
+        except P2PShareError as error:
+            _log.info("that a part of %s is here was not announced: %s", self._wish.cid, error)
 
 
 class _Noting(DagWalk):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -13,6 +13,7 @@ import trio
 from p2pshare.errors import P2PShareError
 from p2pshare.exchange.answers import Answerer, Buffers, Frame, Reader
 from p2pshare.exchange.limits import RateLimit
+from p2pshare.exchange.others import EVERY, Askers
 from p2pshare.exchange.partial import Partials
 from p2pshare.exchange.wire import FrameReader
 from p2pshare.net.api import Network, Stream
@@ -20,6 +21,7 @@ from p2pshare.store import Store
 from p2pshare_protocols.cid import CID
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.exchange_messages import (
+    MAX_QUEUE,
     MAX_REQUESTS,
     PROTOCOL,
     Bad,
@@ -27,14 +29,18 @@ from p2pshare_protocols.exchange_messages import (
     BlocksData,
     Cancel,
     Have,
+    Held,
     Message,
     Nodes,
     NodesData,
+    Other,
     Refused,
     encode,
 )
+from p2pshare_protocols.upload_slots import UploadSlots
 
 MAX_BAD: Final = 16  # reports of bad blocks a stream; each costs us a read and a hash
+SLOT_LOOK: Final = 0.25  # seconds between two looks whether a peer that waits has a slot now
 _JOIN: Final = 64 << 10  # payloads up to this size are sent in one piece with their header
 _log = logging.getLogger(__name__)
 
@@ -48,6 +54,7 @@ class Limits:
     reads: int = 8  # frames being read at one time, for all
     frames_ahead: int = 1  # frames read but not yet being sent
     idle: float = 300.0  # seconds without a request or a byte taken by the peer
+    slots: int = 32  # peers that are sent blocks at one time, and one more; the others wait in a queue
 
 
 class ExchangeServer:
@@ -69,6 +76,8 @@ class ExchangeServer:
         self._limits = limits if limits is not None else Limits()
         self.answerer = Answerer(store, reader, self.partials, trio.CapacityLimiter(self._limits.reads))
         self._streams: Counter[str] = Counter()
+        self.slots = UploadSlots(self._limits.slots)
+        self.askers = Askers(network)
         self._reader = reader
         network.handle(PROTOCOL, self.serve)
 
@@ -86,6 +95,7 @@ class ExchangeServer:
             self._streams[peer] -= 1
             if not self._streams[peer]:
                 del self._streams[peer]
+                self.slots.leave(peer, trio.current_time())
 
     # -- for conversations --
 
@@ -127,6 +137,8 @@ class _Conversation:
         self._open: dict[int, bool] = {}  # unanswered ids -> still wanted
         self._bad = 0
         self._root: bytes | None = None
+        self._frames: trio.MemorySendChannel[Frame] | None = None  # while what is asked for waits for a slot
+        self._told_others = float("-inf")
         self._sent: Counter[bytes] = Counter()
         self._alive = trio.CancelScope()
         self._buffers = Buffers()
@@ -171,6 +183,9 @@ class _Conversation:
                     self._open[message.id] = True
                     if isinstance(message, Have):
                         self._root = message.root
+                        if self._frames is not None:
+                            await self._frames.send(self._holding(message))
+                            continue
                     requests.send_nowait(message)
                 else:
                     raise RemoteProtocolError("an asker sent an answer")
@@ -189,7 +204,36 @@ class _Conversation:
                 if not self._open[id]:
                     await frames.send(_ended(request))
                     continue
+                if isinstance(request, Have):
+                    await frames.send(self._holding(request))
+                    continue
+                if isinstance(request, Blocks):
+                    await self._slot(frames)
                 await self._server.answerer.answer(request, partial(self._wanted, id), frames.send, self._buffers)
+
+    async def _slot(self, frames: trio.MemorySendChannel[Frame]) -> None:
+        """Wait for an upload slot. HAVE is answered meanwhile, so that the peer knows its place."""
+        slots, peer = self._server.slots, self._stream.peer_id
+        try:
+            while not slots.want(peer, trio.current_time()):
+                self._frames = frames
+                await trio.sleep(SLOT_LOOK)
+        finally:
+            self._frames = None
+
+    def _holding(self, request: Have) -> Frame:
+        """With the peer's place in the queue, and now and then with others who fetch the same."""
+        server, peer, now = self._server, self._stream.peer_id, trio.current_time()
+        frame = server.answerer.holding(request)
+        if not request.fetching or not isinstance(frame.answer, Held):
+            return frame
+        others: tuple[Other, ...] = ()
+        if now - self._told_others >= EVERY:
+            self._told_others = now
+            others = server.askers.others(request.root, peer, now)
+        server.askers.note(request.root, peer, now)
+        queue = min(server.slots.place(peer), MAX_QUEUE)
+        return replace(frame, answer=replace(frame.answer, queue=queue, others=others))
 
     def _wanted(self, id: int) -> bool:
         return self._open.get(id, False)
@@ -200,8 +244,12 @@ class _Conversation:
                 # The id is free from here on: the peer may use it again once it has seen the end.
                 if _is_last(frame):
                     self._open.pop(frame.answer.id, None)
+                    if not self._open:
+                        self._server.slots.leave(self._stream.peer_id, trio.current_time())
                 await self._send_frame(frame)
                 self._touch()
+                if isinstance(frame.answer, BlocksData):
+                    self._server.slots.sent(self._stream.peer_id, frame.payload)
                 if isinstance(frame.answer, BlocksData) and self._root is not None:
                     self._sent[self._root] += frame.payload
                     if self._sent[self._root] >= 16 << 20:

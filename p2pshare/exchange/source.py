@@ -17,7 +17,7 @@ from p2pshare_protocols.bitmap import Bitmap
 from p2pshare_protocols.cid import CID
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.exchange_client import Client, Received
-from p2pshare_protocols.exchange_messages import BlocksData, Held, Holding, Mark, NodesData, Refused, split
+from p2pshare_protocols.exchange_messages import BlocksData, Held, Holding, Mark, NodesData, Other, Refused, split
 
 _BEFORE_RESET: Final = 0.1  # seconds for a last message to be read: the reset that follows would overtake it
 _AHEAD: Final = 2  # frames of one answer that wait for whoever asked
@@ -62,6 +62,8 @@ class Source:
     holding: Holding = Holding.NOTHING
     leaves: Bitmap | None = None  # with PART: the leaves it has
     size: int = 0
+    queue: int = 0  # our place among those who wait for an upload slot; 0: we do not wait
+    others: tuple[Other, ...] = ()  # who fetches the same, as it last said; nobody has checked it
     busy: bool = False  # we, not it, are what it waits for
     _client: Client = field(default_factory=Client)
     _outbox: bytearray = field(default_factory=bytearray)
@@ -174,6 +176,11 @@ class Source:
         if arrival.payload is not None:
             self._pool.give(arrival.payload)
 
+    @property
+    def owes(self) -> bool:
+        """Pieces were asked for and are not here."""
+        return bool(self._pieces)
+
     # -- asking --
 
     def ask_piece(self, number: int, leaves: Sequence[int], cids: Sequence[bytes], sizes: Sequence[int]) -> None:
@@ -195,9 +202,9 @@ class Source:
             await self._flushed.wait()
             await trio.sleep(_BEFORE_RESET)
 
-    async def ask_holding(self, root: bytes) -> Holding:
-        """What it has of the DAG now; kept in `holding`, `leaves` and `size`."""
-        id, data = self._client.have(root)
+    async def ask_holding(self, root: bytes, *, fetching: bool = False) -> Holding:
+        """What it has of the DAG now; kept in `holding`, `leaves`, `size`, `queue` and `others`."""
+        id, data = self._client.have(root, fetching=fetching)
         asked = trio.current_time()
         async with self._asking(id, data) as answers:
             received, payload = await answers.receive()
@@ -205,6 +212,7 @@ class Source:
         if isinstance(received.answer, Held):
             self.holding = received.answer.holding
             self.size = received.answer.size
+            self.queue, self.others = received.answer.queue, received.answer.others
             self.leaves = None
             if self.holding is Holding.PART:
                 self.leaves = Bitmap.from_bytes(payload, received.answer.leaves)
@@ -263,6 +271,7 @@ class WrongBlock(VerificationFailed):
         )
         self.peer = peer
         self.cid = cid
+        self.block = _text(cid)
 
 
 def _text(cid: bytes) -> str:

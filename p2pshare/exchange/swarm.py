@@ -14,9 +14,11 @@ from typing import Final
 import trio
 
 from p2pshare.errors import P2PShareError, RemoteError
+from p2pshare.exchange.bans import Bans, seen_at
 from p2pshare.exchange.limits import RateLimit
+from p2pshare.exchange.others import EVERY, checked, is_near
 from p2pshare.exchange.source import Arrival, Source, WrongBlock
-from p2pshare.net.api import Network
+from p2pshare.net.api import Network, Stream
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.exchange_messages import PROTOCOL, Holding
 
@@ -27,6 +29,7 @@ ANSWER: Final = 10.0  # seconds for a holder's first answer
 NOTHING_AGAIN: Final = 60.0  # seconds until one that held nothing is asked again
 BACKOFF: Final = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds after the first, second... failure
 PART_AGAIN: Final = 2.0  # seconds between two questions to a partial holder for what it has now
+MAX_TOLD: Final = 128  # peers taken from what sources tell
 BESIDE_AGAIN: Final = 1.0  # seconds between two attempts at another connection that fail at once
 RELIEVED: Final = 10.0  # seconds after a silent connection was replaced until the next may be
 _log = logging.getLogger(__name__)
@@ -40,6 +43,7 @@ class Candidate:
     not_before: float = 0.0
     failures: int = 0
     busy: bool = False  # being connected, or connected
+    proved: bool = False  # has delivered what was right
     answered: bool = False
     held_nothing: bool = False
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -65,10 +69,22 @@ class Swarm:
     A source that joins has said that it holds something of `root`.
     """
 
-    def __init__(self, network: Network, root: bytes, limit: RateLimit | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        root: bytes,
+        limit: RateLimit | None = None,
+        *,
+        bans: Bans | None = None,
+        fetching: bool = False,
+    ) -> None:
+        """`fetching`: sources may tell others of us, and us of others."""
         self._network = network
         self._limit = limit
         self._root = root
+        self._bans = bans if bans is not None else Bans()
+        self._fetching = fetching
+        self._told: set[str] = set()  # peers that other sources named
         self._candidates: dict[str, Candidate] = {}
         self._wake = trio.Event()
         self._nursery: trio.Nursery | None = None
@@ -76,6 +92,7 @@ class Swarm:
         self.sources: dict[str, Source] = {}  # by peer, one lane of each
         self.lanes: dict[str, Source] = {}  # all, by name
         self.banned: dict[str, WrongBlock] = {}
+        self.banned_at = float("-inf")  # when the last one was
         self.ever: set[str] = set()  # peers that held something at some time
         self.changed = trio.Event()  # replaced each time it is set
         self.detach()
@@ -98,7 +115,7 @@ class Swarm:
 
     def offer(self, peer_id: str) -> None:
         """A peer that may hold the content. Known ones that held nothing are asked again soon."""
-        if peer_id == self._network.peer_id or peer_id in self.banned:
+        if peer_id == self._network.peer_id or self._bans.peer(peer_id, trio.current_time()):
             return
         known = self._candidates.get(peer_id)
         if known is None:
@@ -152,6 +169,7 @@ class Swarm:
         candidate = self._candidates.get(peer_id)
         if candidate is not None:
             candidate.failures = 0
+            candidate.proved = True
 
     def promising(self) -> bool:
         """Whether a source is here that has not failed since it last delivered."""
@@ -161,8 +179,10 @@ class Swarm:
         """It sent a wrong block. It is no source of this fetch any more; it is told why before its stream ends."""
         if error.peer in self.banned:
             return
-        _log.warning("%s; it is not asked again for this fetch", error)
+        _log.warning("%s; it is not asked again", error)
         self.banned[error.peer] = error
+        self.banned_at = trio.current_time()
+        self._bans.ban(error.peer, seen_at(self._network, error.peer), self.banned_at)
         candidate = self._candidates.pop(error.peer, None)
         source = self.sources.pop(error.peer, None)
         for lane in candidate.lanes.values() if candidate is not None else ():
@@ -247,6 +267,12 @@ class Swarm:
                 stream = await self._network.open_stream(candidate.peer_id, [PROTOCOL], timeout=ANSWER)
         else:
             stream = await self._network.open_stream_beside(candidate.peer_id, [PROTOCOL], timeout=ANSWER)
+        if not candidate.proved and (left := self._bans.address(self._seen_at(stream), trio.current_time())):
+            await stream.reset()
+            candidate.not_before = trio.current_time() + left
+            candidate.held_nothing = True
+            _log.info("%s is at the address of one that sent a wrong block, and is not asked", candidate.peer_id)
+            return
         source = Source(stream, self._arrived, self._heard, self._limit, number)
         failure: Exception | None = None
         try:
@@ -306,7 +332,7 @@ class Swarm:
         """Ask what it holds, let it join, and go on asking one that holds a part."""
         try:
             with trio.fail_after(ANSWER):
-                await source.ask_holding(self._root)
+                await self._ask(source)
             candidate.answered = True
             candidate.held_nothing = source.holding is Holding.NOTHING
             if candidate.held_nothing:
@@ -318,13 +344,37 @@ class Swarm:
                 await source.stream.reset()
                 return
             self._joined(candidate, source)
-            while source.holding is Holding.PART:
-                await trio.sleep(PART_AGAIN)
-                await source.ask_holding(self._root)
-                self.on_join(source)
+            await self._keep_asking(source)
         except (RemoteError, RemoteProtocolError, trio.TooSlowError) as error:
             _log.debug("source %s did not say what it holds: %s", candidate.peer_id, error)
             await source.stream.reset()
+
+    async def _keep_asking(self, source: Source) -> None:
+        """What a partial holder has now, our place where we wait, and who else fetches it."""
+        asked = trio.current_time()
+        while True:
+            await trio.sleep(PART_AGAIN)
+            now = trio.current_time()
+            part = source.holding is Holding.PART
+            silent = source.owes and not source.busy and now - source.heard_at > PART_AGAIN
+            if part or source.queue or silent or (self._fetching and now - asked >= EVERY):
+                asked = now
+                await self._ask(source)
+                if part:
+                    self.on_join(source)
+
+    async def _ask(self, source: Source) -> None:
+        await source.ask_holding(self._root, fetching=self._fetching)
+        if not source.others:
+            return
+        for peer, addresses in checked(source.others, private=is_near(self._network, source.peer)):
+            if len(self._told) < MAX_TOLD or peer in self._told:
+                self._told.add(peer)
+                self._network.add_addresses(peer, addresses)
+                self.offer(peer)
+
+    def _seen_at(self, stream: Stream) -> str | None:
+        return seen_at(self._network, stream.peer_id)
 
     async def _arrived(self, source: Source, arrival: Arrival) -> None:
         await self.on_arrival(source, arrival)

@@ -59,8 +59,8 @@ class Client:
     def outstanding(self) -> int:
         return len(self._out)
 
-    def have(self, root: bytes) -> tuple[int, bytes]:
-        return self._ask(Have(self._next_id, root))
+    def have(self, root: bytes, *, fetching: bool = False) -> tuple[int, bytes]:
+        return self._ask(Have(self._next_id, root, fetching))
 
     def nodes(self, cids: Sequence[bytes]) -> tuple[int, bytes]:
         return self._ask(Nodes(self._next_id, tuple(cids)))

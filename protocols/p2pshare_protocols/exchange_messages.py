@@ -23,6 +23,9 @@ MAX_PAYLOAD: Final = MAX_BLOCK  # bytes a frame; a block is never split over fra
 MAX_CIDS: Final = 1024  # a request or a frame
 MAX_REQUESTS: Final = 256  # unanswered on one stream
 PIECE: Final = 1 << 20  # bytes: the most that a piece of more than one leaf holds
+MAX_QUEUE: Final = 0xFFFF
+MAX_OTHERS: Final = 16  # peers a message
+MAX_OTHERS_ADDRESSES: Final = 4  # of each
 MAX_LEAVES: Final = MAX_PAYLOAD * 8  # what a bitmap of MAX_PAYLOAD can tell: 16 Mi leaves, 16 TiB
 
 
@@ -54,10 +57,11 @@ class Holding(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Have:
-    """What do you hold of the DAG under `root`?"""
+    """What do you hold of the DAG under `root`? `fetching`: I get it, pass it on, and want to know others who do."""
 
     id: int
     root: bytes
+    fetching: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,14 @@ class Bad:
 
 
 @dataclass(frozen=True, slots=True)
+class Other:
+    """A peer that fetches the same: its ID and its addresses, both as bytes that nobody has checked."""
+
+    peer: bytes
+    addresses: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """Answer to Have. With PART the payload is a bitmap over the DAG's `leaves` leaves, depth first."""
 
@@ -98,6 +110,8 @@ class Held:
     holding: Holding
     leaves: int = 0
     size: int = 0  # bytes of all leaves, a hint; 0 when not known
+    queue: int = 0  # the asker's place among those that wait for an upload slot; 0: it does not wait
+    others: tuple[Other, ...] = ()  # who fetches the same
 
     @property
     def payload(self) -> int:
@@ -154,8 +168,8 @@ def encode(message: Message) -> bytes:
 
 def _fields(message: Message) -> dict[str, Any]:
     match message:
-        case Have(id, root):
-            return {"t": Type.HAVE.value, "i": id, "r": root}
+        case Have(id, root, fetching):
+            return {"t": Type.HAVE.value, "i": id, "r": root, **({"f": True} if fetching else {})}
         case Nodes(id, cids):
             return {"t": Type.NODES.value, "i": id, "c": cids}
         case Blocks(id, cids):
@@ -164,8 +178,13 @@ def _fields(message: Message) -> dict[str, Any]:
             return {"t": Type.CANCEL.value, "i": id}
         case Bad(cid):
             return {"t": Type.BAD.value, "r": cid}
-        case Held(id, holding, leaves, size):
-            return {"t": Type.HOLDING.value, "i": id, "h": holding.value, "n": leaves, "z": size}
+        case Held(id, holding, leaves, size, queue, others):
+            fields: dict[str, Any] = {"t": Type.HOLDING.value, "i": id, "h": holding.value, "n": leaves, "z": size}
+            if queue:
+                fields["q"] = queue
+            if others:
+                fields["p"] = [[other.peer, *other.addresses] for other in others]
+            return fields
         case NodesData(id, cids, sizes, end):
             return {"t": Type.NODES_DATA.value, "i": id, "c": cids, "s": sizes, "e": end}
         case BlocksData(id, sizes, end):
@@ -209,7 +228,7 @@ def _message(fields: dict[Any, Any]) -> Message:
     id = _int(fields, "i", 0, 0xFFFF_FFFF)
     match kind:
         case Type.HAVE:
-            return Have(id, _cid(fields.get("r")))
+            return Have(id, _cid(fields.get("r")), fields.get("f") is True)
         case Type.NODES:
             return Nodes(id, _cids(fields, least=1))
         case Type.BLOCKS:
@@ -237,7 +256,23 @@ def _message(fields: dict[Any, Any]) -> Message:
 
 def _held(id: int, fields: dict[Any, Any]) -> Held:
     holding = Holding(_int(fields, "h", 0, 2))
-    return Held(id, holding, _int(fields, "n", 0, MAX_LEAVES), _int(fields, "z", 0, 1 << 62))
+    queue = _int(fields, "q", 0, MAX_QUEUE) if "q" in fields else 0
+    leaves, size = _int(fields, "n", 0, MAX_LEAVES), _int(fields, "z", 0, 1 << 62)
+    return Held(id, holding, leaves, size, queue, _others(fields.get("p", [])))
+
+
+def _others(value: object) -> tuple[Other, ...]:
+    if not isinstance(value, list) or len(value) > MAX_OTHERS:
+        raise RemoteProtocolError("an exchange header has no valid list of peers")
+    others = []
+    for row in value:
+        if not isinstance(row, list) or not 2 <= len(row) <= 1 + MAX_OTHERS_ADDRESSES:
+            raise RemoteProtocolError("an exchange header has something in place of a peer")
+        peer, *addresses = row
+        if not isinstance(peer, bytes) or not all(isinstance(address, bytes) for address in addresses):
+            raise RemoteProtocolError("an exchange header has something in place of a peer's address")
+        others.append(Other(peer, tuple(addresses)))
+    return tuple(others)
 
 
 def _int(fields: dict[Any, Any], key: str, least: int, most: int) -> int:

@@ -10,14 +10,19 @@ from p2pshare_protocols.errors import LocalProtocolError, RemoteProtocolError
 
 LEAF = bytes.fromhex("01551220") + bytes(range(32))
 HEX = LEAF.hex()
+PEER = bytes.fromhex("002408011220") + bytes(range(32))
+ADDRESS = bytes.fromhex("04c0000201060fa1")  # /ip4/192.0.2.1/tcp/4001
+GOLDEN_OTHERS = "0000004987a17410a16901a16802a16e00a17a00a17103a1709192c426" + PEER.hex() + "c408" + ADDRESS.hex()
 
 GOLDEN = {
     "0000002f83a17401a16901a172c424" + HEX: x.Have(1, LEAF),
+    "0000003284a17401a16901a172c424" + HEX + "a166c3": x.Have(1, LEAF, fetching=True),
     "0000003083a17402a16902a16391c424" + HEX: x.Nodes(2, (LEAF,)),
     "0000005683a17403a16903a16392c424" + HEX + "c424" + HEX: x.Blocks(3, (LEAF, LEAF)),
     "0000000782a17404a16903": x.Cancel(3),
     "0000002c82a17405a172c424" + HEX: x.Bad(LEAF),
     "0000001485a17410a16901a16801a16e09a17ace00900000": x.Held(1, x.Holding.PART, 9, 9 << 20),
+    GOLDEN_OTHERS: x.Held(1, x.Holding.ALL, 0, 0, 3, (x.Other(PEER, (ADDRESS,)),)),
     "0000003785a17411a16902a16391c424" + HEX + "a1739105a165c3": x.NodesData(2, (LEAF,), (5,), True),
     "0000001384a17412a16903a17392ce00100000ffa165c3": x.BlocksData(3, (1 << 20, -1), True),
     "0000001b83a17413a16907a16db1746f6f206d616e79207265717565737473": x.Refused(7, "too many requests"),
@@ -44,6 +49,30 @@ def test_the_payload_is_what_the_header_declares() -> None:
     assert x.NodesData(1, (LEAF,), (9,), False).payload == 9
     assert x.Held(1, x.Holding.PART, 9).payload == 2
     assert x.Held(1, x.Holding.ALL, 9).payload == 0
+
+
+def test_what_older_nodes_do_not_know_is_optional_and_bounded() -> None:
+    held = {"t": 16, "i": 1, "h": 2, "n": 0, "z": 0}
+    assert x.decode(msgpack.packb(held)) == x.Held(1, x.Holding.ALL)
+    assert x.decode(msgpack.packb({"t": 1, "i": 1, "r": LEAF, "f": 1})) == x.Have(1, LEAF)
+    row = [PEER, ADDRESS]
+    assert len(x.decode(msgpack.packb({**held, "p": [row] * x.MAX_OTHERS})).others) == x.MAX_OTHERS  # type: ignore[union-attr]
+    for wrong in [
+        {"p": [row] * (x.MAX_OTHERS + 1)},
+        {"p": [[PEER]]},
+        {"p": [[PEER, *[ADDRESS] * (x.MAX_OTHERS_ADDRESSES + 1)]]},
+        {"p": [[PEER, "text"]]},
+        {"p": [[1, ADDRESS]]},
+        {"p": [7]},
+        {"p": {}},
+        {"p": [[PEER, bytes(165)]]},
+        {"q": -1},
+        {"q": x.MAX_QUEUE + 1},
+        {"q": True},
+        {"q": "1"},
+    ]:
+        with pytest.raises(RemoteProtocolError):
+            x.decode(msgpack.packb({**held, **wrong}))
 
 
 def test_a_payload_is_split_without_copying() -> None:
