@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Final
 
 from p2pshare.content.walk import FoundDirectory, FoundFile, FoundLink, Scan
 from p2pshare.store import NameRow, type_of
+from p2pshare.store.filetypes import type_of_file
 from p2pshare_protocols import builder, dagpb
 from p2pshare_protocols.cid import CID
 
 Block = tuple[CID, bytes]
+
+LOOKED_INTO: Final = 10_000  # files of a share whose names do not tell their types
 
 
 def build(scan: Scan, profile: builder.Profile) -> tuple[builder.Built, list[Block], Iterator[NameRow]]:
@@ -22,6 +26,7 @@ def build(scan: Scan, profile: builder.Profile) -> tuple[builder.Built, list[Blo
     blocks: list[Block] = []
     built: dict[int, builder.Built] = {}
     root = scan.root
+    _tell_types(scan)
     if isinstance(root, FoundFile):
         return _of_file(root), blocks, iter(())
     if isinstance(root, FoundLink):
@@ -57,20 +62,33 @@ def _rows(scan: Scan, built: dict[int, builder.Built]) -> Iterator[NameRow]:
         for entry in directory.entries:
             path, name = entry.path[base:], entry.name.decode("utf-8")
             if isinstance(entry, FoundFile):
-                yield NameRow(path, name, _of_file(entry).cid, entry.identity.size, "file")
+                yield NameRow(path, name, _of_file(entry).cid, entry.identity.size, "file", entry.type)
             else:
                 made = built[id(entry)]
                 kind = "directory" if isinstance(entry, FoundDirectory) else "symlink"
                 yield NameRow(path, name, made.cid, made.size, kind)
 
 
+def _tell_types(scan: Scan) -> None:
+    """Of the files whose names do not say it, by how they begin."""
+    left = LOOKED_INTO
+    for file in scan.files:
+        if file.type or type_of(file.name.decode("utf-8")) != "other":
+            continue
+        if not left:
+            return
+        left -= 1
+        file.type = type_of_file(file.path)
+
+
 def main_type(scan: Scan, name: str, mime: str) -> str:
     """A file's type; of a directory, the type that most of its bytes have, or "other" when none has half."""
     if isinstance(scan.root, FoundFile):
-        return type_of(name, mime)
+        told = type_of(name, mime)
+        return scan.root.type or told if told == "other" else told
     weights: Counter[str] = Counter()
     for file in scan.files:
-        weights[type_of(file.name.decode("utf-8"))] += file.identity.size
+        weights[file.type or type_of(file.name.decode("utf-8"))] += file.identity.size
     if not weights:
         return "other"
     kind, most = weights.most_common(1)[0]

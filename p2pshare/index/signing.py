@@ -136,7 +136,7 @@ class Signer:
                 if row.kind == "file":
                     left -= 1
                     way = (item.name, *row.path_in_item.split("/"))
-                    kind = type_of(row.name, "")
+                    kind = row.type or type_of(row.name)
                     yield ItemRecord(
                         row.cid.v1, row.name, row.size, kind, sequence, root=item.cid.v1, path=way, created=created
                     )

@@ -70,13 +70,17 @@ class Item:
 
 
 class NameRow(NamedTuple):
-    """A file or directory inside an item. `path_in_item` has no leading slash and ends in `name`."""
+    """A file or directory inside an item. `path_in_item` has no leading slash and ends in `name`.
+
+    `type` is one of the eight; "" lets the name tell.
+    """
 
     path_in_item: str
     name: str
     cid: CID
     size: int
     kind: str
+    type: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

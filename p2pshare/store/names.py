@@ -35,8 +35,8 @@ class Names:
         names: list[tuple[object, ...]] = []
         words: list[tuple[object, ...]] = []
         directories: dict[str, str] = {}
-        for number, (path, name, cid, size, kind) in enumerate(rows, first):
-            kind_of_file = "other" if kind == "directory" else type_of(name)
+        for number, (path, name, cid, size, kind, *told) in enumerate(rows, first):
+            kind_of_file = "other" if kind == "directory" else (told and told[0]) or type_of(name)
             key = cid if isinstance(cid, bytes) else cid.v1.binary
             names.append((number, item_id, path_to_blob(path), key, size, kind, kind_of_file))
             above = path.rpartition("/")[0]
@@ -52,12 +52,13 @@ class Names:
     def of_item(self, item_id: int, limit: int, after: int = 0) -> list[tuple[int, NameRow]]:
         """(position, row) of the names inside an item, in the order in which they were added."""
         rows = self._db.all(
-            "SELECT id, path, cid, size, kind FROM names WHERE item = ? AND id > ? AND path <> x'' ORDER BY id LIMIT ?",
+            "SELECT id, path, cid, size, kind, type FROM names"
+            " WHERE item = ? AND id > ? AND path <> x'' ORDER BY id LIMIT ?",
             (item_id, after, limit),
         )
         return [
-            (number, NameRow(path, path.rpartition("/")[2], CID.from_binary(cid), size, kind))
-            for number, path, cid, size, kind in ((r[0], blob_to_path(r[1]), *r[2:]) for r in rows)
+            (number, NameRow(path, path.rpartition("/")[2], CID.from_binary(cid), size, kind, type_))
+            for number, path, cid, size, kind, type_ in ((r[0], blob_to_path(r[1]), *r[2:]) for r in rows)
         ]
 
     def release(self, item_id: int, limit: int) -> int:
