@@ -227,7 +227,7 @@ class Answerer:
             if cid.codec != DAG_PB:
                 return None
             block = await self._reader.read(cid)
-            links, _ = dagpb.decode(block)
+            links = dagpb.decode(block)[0] if dagpb.may_have_nodes(block) else []
         except (P2PShareError, RemoteProtocolError):
             return None
         stack.extend(link.cid.v1.binary for link in reversed(links) if link.cid.codec == DAG_PB)

@@ -62,7 +62,10 @@ def decode(block: bytes) -> tuple[list[Link], bytes | None]:
     at = 0
     while at < end:
         tag = block[at]
-        length, at = varint.decode(block, at + 1)
+        if at + 1 < end and block[at + 1] < 128:
+            length, at = block[at + 1], at + 2
+        else:
+            length, at = varint.decode(block, at + 1)
         stop = at + length
         if stop > end:
             raise RemoteProtocolError("a dag-pb block is cut off")
@@ -97,6 +100,14 @@ def _decode_common(block: bytes, at: int, stop: int) -> Link | None:
     if end != stop:
         return None
     return Link(CID.from_binary(block[at + 2 : at + 38]), block[at + 40 : tag], size)
+
+
+def may_have_nodes(block: bytes) -> bool:
+    """Whether a dag-pb block can have links to dag-pb blocks. False is certain, and known much sooner than by `decode`.
+
+    A CIDv1's codec is in its second byte, a CIDv0 begins with its hash function's code and is a link's first field.
+    """
+    return b"\x01\x70" in block or b"\n\x22\x12\x20" in block
 
 
 def _decode_link(block: bytes, at: int, stop: int) -> Link:

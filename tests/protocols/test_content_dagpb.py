@@ -158,3 +158,13 @@ def test_times_before_1970_and_nanoseconds() -> None:
 )
 def test_murmur3(data: bytes, expected: int) -> None:
     assert murmur3_x64_64(data) == expected
+
+
+@pytest.mark.parametrize("name", [None, b"", b"name", b"n" * 200])
+@pytest.mark.parametrize("hash", ["sha256", "identity"])
+def test_a_block_that_may_have_nodes_is_told_without_parsing_it(name: bytes | None, hash: str) -> None:
+    leaf, node = CID.of(RAW, b"leaf", hash), CID.of(DAG_PB, b"node", hash)
+    old = CID.parse("QmdfTbBqBPQ7VNxZEYEj14VmRuZBkqFbiwReogJgS1zR1n")
+    assert not dagpb.may_have_nodes(dagpb.encode([dagpb.Link(leaf, name, 4)], DATA))
+    for cid in (node, old):
+        assert dagpb.may_have_nodes(dagpb.encode([dagpb.Link(leaf, name, 4), dagpb.Link(cid, name, 4)], DATA))
