@@ -19,6 +19,7 @@ class Addresses:
         self._net = net
         self._allow_private = allow_private
         self._seen: dict[str, str] = {}
+        self._shares: dict[str, bool] = {}
         self._seen_until = float("-inf")
 
     def seen_at(self, peer_id: str) -> str | None:
@@ -26,6 +27,7 @@ class Addresses:
         now = trio.current_time()
         if now >= self._seen_until or (peer_id not in self._seen and self._net.is_connected(peer_id)):
             self._seen = {peer.peer_id: peer.address for peer in self._net.peers()}
+            self._shares = {}
             self._seen_until = now + SEEN_FOR
         return self._seen.get(peer_id)
 
@@ -34,7 +36,12 @@ class Addresses:
         if not self._allow_private:
             return False
         address = self.seen_at(peer_id)
-        return address is not None and multiaddr.is_private(address)
+        if address is None:
+            return False
+        shares = self._shares.get(peer_id)
+        if shares is None:
+            shares = self._shares[peer_id] = multiaddr.is_private(address)
+        return shares
 
     def subnets(self, peer_id: str) -> frozenset[str]:
         """Where a peer is, for bounds: its IPv4 /24 or IPv6 /56; none on a private network that is allowed."""

@@ -199,7 +199,8 @@ class Engine(DHT):
         self._role = role
         for kad in self._kads:
             if role == "server":
-                self._net.handle(kad.protocol, Server(self._net, kad.table, self._records, self._addresses).handle)
+                server = Server(self._net, kad.table, self._records, self._addresses, blame=kad.blame)
+                self._net.handle(kad.protocol, server.handle)
             else:
                 self._net.unhandle(kad.protocol)
 
@@ -254,13 +255,14 @@ async def open_dht(
     reannounced: Callable[[CID, Receipt], None] | None = None,
     limit: float = HARD_LIMIT,
     rate: float = MESSAGES_A_SECOND,
+    rejoin: bool = True,
 ) -> AsyncIterator[DHT]:
     """The DHT on `net`, serving and keeping itself fresh until the context is left.
 
     `networks` are protocol IDs. For "auto" see `role_for`; who opens the DHT calls `become` as that changes.
     `announced` gives the CIDs that are to stay findable: each is provided again every 22 h, and `reannounced`
     hears the outcome. `limit` is the time in seconds that one question may take, `rate` how many messages a second
-    announcing again may send.
+    announcing again may send. `rejoin`: greet at the start those whom the table held last time.
     """
     rng = rng or random.SystemRandom()
     addresses = Addresses(net, allow_private=allow_private)
@@ -275,7 +277,7 @@ async def open_dht(
             engine.sweep = Sweep(
                 kads, records, addresses, engine, announced=announced, reannounced=reannounced, rate=rate, rng=rng
             )
-        upkeep = Upkeep(net, store, kads, records, engine.sweep)
+        upkeep = Upkeep(net, store, kads, records, engine.sweep, rejoin=rejoin)
         engine.become(*role_for(net, mode))
         await upkeep.start(nursery)
         try:

@@ -25,17 +25,24 @@ class MessageReader:
         Raises RemoteProtocolError for what is no message, trio.BrokenResourceError when the stream breaks.
         """
         while True:
-            size, start = self._length()
-            if start and len(self._buffer) >= start + size:
-                body = bytes(self._buffer[start : start + size])
-                del self._buffer[: start + size]
-                return kad_messages.decode(body)
+            message = self.ready()
+            if message is not None:
+                return message
             data = await self._stream.receive_some(_READ)
             if not data:
                 if self._buffer:
                     raise trio.BrokenResourceError("the stream ended inside a message")
                 return None
             self._buffer += data
+
+    def ready(self) -> Message | None:
+        """The next message if it has arrived whole. Raises RemoteProtocolError for what is no message."""
+        size, start = self._length()
+        if not start or len(self._buffer) < start + size:
+            return None
+        body = bytes(self._buffer[start : start + size])
+        del self._buffer[: start + size]
+        return kad_messages.decode(body)
 
     def _length(self) -> tuple[int, int]:
         """(length of the message, where it starts), or (0, 0) while the length is not complete."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import trio
 
 from p2pshare.dht.addresses import Addresses
 from p2pshare.dht.lines import HARD_LIMIT, Lines
-from p2pshare.errors import P2PShareError
+from p2pshare.dht.wrong import Wrong
+from p2pshare.errors import P2PShareError, RemoteError
 from p2pshare.net.api import Network
 from p2pshare_protocols import kad_keys, kad_region, kad_sweep, kad_table, peerid
 from p2pshare_protocols.errors import RemoteProtocolError
@@ -23,10 +23,29 @@ from p2pshare_protocols.kad_table import RoutingTable
 MAX_GREETINGS = 16
 """New peers asked at the same time whether they are nodes of the DHT."""
 
+Answered = tuple[str, Message | None]
+"""(who was asked, its answer or None)."""
 Hear = Callable[[str, Message], bool]
 """(who answered, the answer) -> whether the lookup may end now."""
 Store = Callable[[str], Message]
 """(who is asked) -> a message without an answer that goes before the question, in the same write."""
+
+
+class _Answers:
+    """What came for one lookup since it looked last; at most one for each of its questions."""
+
+    def __init__(self) -> None:
+        self._come: list[Answered] = []
+        self._some = trio.Event()
+
+    def put(self, peer_id: str, answer: Message | None) -> None:
+        self._come.append((peer_id, answer))
+        self._some.set()
+
+    async def take(self) -> list[Answered]:
+        await self._some.wait()
+        come, self._come, self._some = self._come, [], trio.Event()
+        return come
 
 
 class Kad:
@@ -46,7 +65,8 @@ class Kad:
         self.protocol = protocol
         self.own_id = net.peer_id
         self.table = RoutingTable(kad_keys.contact(net.peer_id), private_exempt=allow_private)
-        self.lines = Lines(net, protocol, nursery, limit=limit)
+        self.lines = Lines(net, protocol, nursery, limit=limit, on_wrong=self.blame)
+        self.wrong = Wrong()
         self.joined = trio.Event()  # set when a peer entered near us; replaced by the one who waits for it
         self.entered = trio.Event()  # set when the first peer entered
         self._net = net
@@ -61,6 +81,8 @@ class Kad:
 
     async def ask(self, peer_id: str, message: Message, *, after: Message | None = None) -> Message:
         """One question, behind `after`, which has no answer; the table learns from the outcome. Raises RemoteError."""
+        if peer_id in self.wrong:
+            raise RemoteError("a DHT node broke the protocol's rules a while ago", kind="failed")
         try:
             answer = await self.lines.ask(peer_id, message, after=after)
         except P2PShareError:
@@ -68,6 +90,11 @@ class Kad:
             raise
         self._answered(peer_id)
         return answer
+
+    def blame(self, peer_id: str) -> None:
+        """It broke the protocol's rules: it leaves the table and is not asked again for a while."""
+        self.wrong.add(peer_id)
+        self.table.remove(peer_id)
 
     def _answered(self, peer_id: str) -> None:
         fresh = peer_id not in self.table
@@ -85,7 +112,7 @@ class Kad:
 
     async def greet(self, peer_id: str) -> None:
         """Ask a peer that says it speaks our protocol for nodes near us; it enters the table if it answers."""
-        if peer_id in self._greeting or peer_id in self.table or peer_id == self._net.peer_id:
+        if peer_id in self._greeting or peer_id in self.wrong or peer_id in self.table or peer_id == self._net.peer_id:
             return
         self._greeting.add(peer_id)
         try:
@@ -139,47 +166,34 @@ class Kad:
             bound=0 if nearest else bound,
             salt=self._salt,
         )
-        send, receive = trio.open_memory_channel[tuple[str, Message | None]](10_000)  # one for each query at most
-        with send, receive:
-            while not lookup.done:
-                now = trio.current_time()
-                for contact in lookup.next_queries(now):
-                    near = store is not None and contact.key ^ target < kad_region.STORE_WITHIN * bound
-                    after = store(contact.peer_id) if store is not None and near else None
-                    self._nursery.start_soon(self._query, contact, question, after, send.clone())
-                deadline = lookup.next_deadline()
-                if lookup.done or deadline is None:
-                    break
-                with trio.move_on_at(deadline):
-                    heard = [await receive.receive()]
-                    with suppress(trio.WouldBlock):  # what came meanwhile too: the window is worked out once for all
-                        while True:
-                            heard.append(receive.receive_nowait())
-                    if any(self._advance(lookup, peer_id, answer, hear) for peer_id, answer in heard):
-                        return lookup
+        answers = _Answers()
+        while True:
+            now = trio.current_time()
+            for contact in lookup.next_queries(now):
+                near = store is not None and contact.key ^ target < kad_region.STORE_WITHIN * bound
+                after = store(contact.peer_id) if store is not None and near else None
+                self._nursery.start_soon(self._query, contact, question, after, answers)
+            deadline = lookup.next_deadline()
+            if deadline is None or lookup.done:
+                break
+            come: list[Answered] = []
+            with trio.move_on_at(deadline):
+                come = await answers.take()  # all that came meanwhile: the window is worked out once for all of it
+            if any(self._advance(lookup, peer_id, answer, hear) for peer_id, answer in come):
+                return lookup
         self.table.looked_up(target, trio.current_time())
         self._size.add(target, [contact.key ^ target for contact in lookup.found(kad_keys.K)])
         return lookup
 
-    async def _query(
-        self,
-        contact: Contact,
-        question: Message,
-        after: Message | None,
-        send: trio.MemorySendChannel[tuple[str, Message | None]],
-    ) -> None:
+    async def _query(self, contact: Contact, question: Message, after: Message | None, answers: _Answers) -> None:
+        if contact.addresses and contact.peer_id not in self.lines:
+            self._net.add_addresses(contact.peer_id, contact.addresses)
         answer: Message | None = None
-        with send:
-            if contact.addresses:
-                self._net.add_addresses(contact.peer_id, contact.addresses)
-            try:
-                answer = await self.ask(contact.peer_id, question, after=after)
-            except P2PShareError:
-                answer = None
-            try:
-                send.send_nowait((contact.peer_id, answer))
-            except trio.BrokenResourceError:
-                return  # the lookup is over
+        try:
+            answer = await self.ask(contact.peer_id, question, after=after)
+        except P2PShareError:
+            answer = None
+        answers.put(contact.peer_id, answer)
 
     def _advance(self, lookup: Lookup, peer_id: str, answer: Message | None, hear: Hear | None) -> bool:
         now = trio.current_time()
@@ -187,13 +201,14 @@ class Kad:
             lookup.on_failure(peer_id, now)
             return False
         private = self._addresses.shares_network(peer_id)
-        lookup.on_reply(peer_id, [c for p in answer.closer if (c := self._contact(p, private)) is not None], now)
+        named = (lookup.known(peer.peer_id) or self._contact(peer, private) for peer in answer.closer)
+        lookup.on_reply(peer_id, [contact for contact in named if contact is not None], now)
         return hear is not None and hear(peer_id, answer)
 
     def _contact(self, peer: Peer, private: bool) -> Contact | None:
-        """A peer that was named, if there is a way to reach it."""
+        """A peer that was named, if there is a way to reach it and it did not break the rules."""
         addresses = self._addresses.usable(peer.addresses, private=private)
-        if not addresses and not self._net.addresses_of(peer.peer_id):
+        if peer.peer_id in self.wrong or not (addresses or self._net.addresses_of(peer.peer_id)):
             return None
         return kad_keys.contact(peer.peer_id, addresses)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import trio
@@ -31,16 +32,20 @@ class _Broken(Exception):
 
 
 class _Pending:
-    def __init__(self) -> None:
+    def __init__(self, question: Message) -> None:
+        self.question = question
         self.done = trio.Event()
         self.answer: Message | None = None
 
 
 class _Line:
-    """One open stream. `run` reads the answers until it ends."""
+    """One open stream. `run` reads the answers until it ends; `on_wrong` is called if one breaks the rules."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, own_id: str, on_wrong: Callable[[], None]) -> None:
         self.stream = stream
+        self._own_id = own_id
+        self._on_wrong = on_wrong
+        self.wrong = False
         self.pending: deque[_Pending] = deque()
         self.room = trio.Semaphore(MAX_PENDING)
         self.sending = trio.Lock()
@@ -50,11 +55,17 @@ class _Line:
     async def run(self) -> None:
         reader = MessageReader(self.stream)
         try:
-            while (answer := await reader.next()) is not None and self.pending:
+            while (answer := await reader.next()) is not None:
+                if not self.pending:
+                    raise RemoteProtocolError("a DHT answer to no question")
+                kad_messages.check_answer(self.pending[0].question, answer, self._own_id)
                 waiting = self.pending.popleft()
                 waiting.answer = answer
                 waiting.done.set()
-        except (trio.BrokenResourceError, trio.ClosedResourceError, RemoteProtocolError):
+        except RemoteProtocolError:
+            self.wrong = True
+            self._on_wrong()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         finally:
             with trio.CancelScope(shield=True):
@@ -71,7 +82,8 @@ class _Line:
 
     async def send(self, frames: bytes, pending: _Pending | None) -> None:
         """Raises _Broken. A send that is cut off half-way ends the line: what follows would be misread."""
-        async with self.sending:
+        await _acquire(self.sending)
+        try:
             if self.broken:
                 raise _Broken
             if pending is not None:
@@ -87,21 +99,46 @@ class _Line:
                 if not whole:
                     with trio.CancelScope(shield=True):
                         await self.kill()
+        finally:
+            self.sending.release()
+
+
+async def _acquire(limit: trio.Semaphore | trio.Lock) -> None:
+    """Without giving the turn away when it is free: that would be as dear as the rest of a question."""
+    try:
+        limit.acquire_nowait()
+    except trio.WouldBlock:
+        await limit.acquire()
 
 
 class Lines:
-    """The pool of lines of one network. `nursery` lives as long as the DHT."""
+    """The pool of lines of one network. `nursery` lives as long as the DHT.
 
-    def __init__(self, net: Network, protocol: str, nursery: trio.Nursery, *, limit: float = HARD_LIMIT) -> None:
+    `on_wrong` hears of each peer whose answer was no message, or none to its question; its stream is reset.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        protocol: str,
+        nursery: trio.Nursery,
+        *,
+        limit: float = HARD_LIMIT,
+        on_wrong: Callable[[str], None] = lambda peer_id: None,
+    ) -> None:
         self._net = net
         self._protocol = protocol
         self._nursery = nursery
         self._limit = limit
+        self._on_wrong = on_wrong
         self._lines: OrderedDict[str, _Line] = OrderedDict()
         self._opening: dict[str, trio.Lock] = {}
 
     def __len__(self) -> int:
         return len(self._lines)
+
+    def __contains__(self, peer_id: str) -> bool:
+        return peer_id in self._lines
 
     async def ask(self, peer_id: str, message: Message, *, after: Message | None = None) -> Message:
         """The answer to one question, sent behind `after`, which has none, in one write.
@@ -113,10 +150,13 @@ class Lines:
             frames = kad_messages.frame(after) + frames
 
         async def attempt(line: _Line) -> Message:
-            pending = _Pending()
-            async with line.room:
+            pending = _Pending(message)
+            await _acquire(line.room)
+            try:
                 await line.send(frames, pending)
                 await pending.done.wait()
+            finally:
+                line.room.release()
             if pending.answer is None:
                 raise _Broken
             return pending.answer
@@ -148,6 +188,8 @@ class Lines:
                 await line.kill()
                 raise TimedOut("a DHT node did not answer in time") from None
             except _Broken:
+                if line.wrong:
+                    raise RemoteError("a DHT node broke the protocol's rules", kind="failed") from None
                 if not kept:
                     raise RemoteError("a DHT node ended the stream instead of answering", kind="failed") from None
 
@@ -163,7 +205,8 @@ class Lines:
                 if line is not None and not line.broken:
                     self._lines.move_to_end(peer_id)
                     return line, True
-                line = _Line(await self._net.open_stream(peer_id, [self._protocol], timeout=self._limit))
+                stream = await self._net.open_stream(peer_id, [self._protocol], timeout=self._limit)
+                line = _Line(stream, self._net.peer_id, partial(self._on_wrong, peer_id))
                 self._lines[peer_id] = line
                 self._lines.move_to_end(peer_id)
                 self._nursery.start_soon(self._run, peer_id, line)

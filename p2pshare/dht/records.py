@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from p2pshare.errors import QuotaExceeded
 from p2pshare.store import Store
@@ -43,6 +44,10 @@ class Records:
         except QuotaExceeded:
             return False
         return True
+
+    def together(self, changes: int) -> AbstractContextManager[None]:
+        """So many changes are one transaction; reads in it see them at once. No waiting inside."""
+        return nullcontext() if changes < 2 else self._providers.together()
 
     def add_own(self, keys: Sequence[bytes], addresses: Sequence[str], *, found: bool) -> None:
         """That we provide. Not `found` in the network: kept as old ones, so that they are soon repeated."""

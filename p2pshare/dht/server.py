@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import trio
 
@@ -23,15 +24,38 @@ QUESTIONS_A_SECOND = 100
 """Of one stream. A question costs about 0.3 ms; thirty provides a second are three times as many questions."""
 
 
-class Server:
-    """Serves one network from its routing table and the provider records."""
+AT_ONCE = 64
+"""Questions of one stream that are answered in one turn, if they are there already."""
+CHANGES = (Kind.ADD_PROVIDER, Kind.PUT_VALUE)
+MAX_WRITE = 64 * 1024
+KNOWN_FOR = 2.0
+"""Seconds for which what is told of a node is remembered: each answer names the same twenty."""
+MAX_KNOWN = 1024
 
-    def __init__(self, net: Network, table: RoutingTable, records: Records, addresses: Addresses) -> None:
+
+class Server:
+    """Serves one network from its routing table and the provider records.
+
+    `blame` hears of each peer whose question breaks the rules; its stream is reset.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        table: RoutingTable,
+        records: Records,
+        addresses: Addresses,
+        *,
+        blame: Callable[[str], None] = lambda peer_id: None,
+    ) -> None:
         self._net = net
         self._table = table
         self._records = records
         self._addresses = addresses
+        self._blame = blame
         self._streams: Counter[str] = Counter()
+        self._known: dict[tuple[str, bool], Peer] = {}
+        self._known_until = float("-inf")
 
     async def handle(self, stream: Stream) -> None:
         """One inbound stream, to its end. A third one of the same peer is reset."""
@@ -41,7 +65,10 @@ class Server:
         self._streams[stream.peer_id] += 1
         try:
             await self._converse(stream)
-        except (RemoteProtocolError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+        except RemoteProtocolError:
+            self._blame(stream.peer_id)
+            await stream.reset()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             await stream.reset()
         finally:
             self._streams[stream.peer_id] -= 1
@@ -50,22 +77,48 @@ class Server:
 
     async def _converse(self, stream: Stream) -> None:
         reader = MessageReader(stream)
-        second, answered = trio.current_time(), 0
-        while True:
-            message = None
-            with trio.move_on_after(IDLE):
-                message = await reader.next()
-            if message is None:
-                break
-            answered += 1
-            if answered > QUESTIONS_A_SECOND:
-                await trio.sleep_until(second + 1)
-                second, answered = trio.current_time(), 1
-            answer = self.answer(stream.peer_id, message)
-            if answer is not None:
-                with trio.fail_after(SEND_LIMIT):
-                    await stream.send_all(kad_messages.frame(answer))
-        await stream.aclose()
+        second, room, sending = trio.current_time(), QUESTIONS_A_SECOND, False
+        with trio.CancelScope(deadline=second + IDLE) as scope:  # one for all questions: a new one is dear
+            while (message := await reader.next()) is not None:
+                if not room:
+                    await trio.sleep_until(second + 1)
+                    second, room = trio.current_time(), QUESTIONS_A_SECOND
+                scope.deadline, sending = trio.current_time() + SEND_LIMIT, True
+                room -= await self._answer_all(stream, reader, message, min(room, AT_ONCE))
+                scope.deadline, sending = trio.current_time() + IDLE, False
+        if scope.cancelled_caught and sending:
+            await stream.reset()
+        else:
+            await stream.aclose()
+
+    async def _answer_all(self, stream: Stream, reader: MessageReader, message: Message, most: int) -> int:
+        """Answer `message` and up to `most` - 1 that arrived with it in few writes; returns how many."""
+        questions, broken = [message], None
+        try:
+            while len(questions) < most and (further := reader.ready()) is not None:
+                questions.append(further)
+        except RemoteProtocolError as error:
+            broken = error
+        answers: list[bytes] = []
+        with self._records.together(sum(question.kind in CHANGES for question in questions)):
+            for question in questions:
+                try:
+                    answer = self.answer(stream.peer_id, question)
+                except RemoteProtocolError as error:
+                    broken = error
+                    break
+                if answer is not None:
+                    answers.append(kad_messages.frame(answer))
+        while answers:
+            taken = 1
+            size = len(answers[0])
+            while taken < len(answers) and (size := size + len(answers[taken])) <= MAX_WRITE:
+                taken += 1
+            await stream.send_all(b"".join(answers[:taken]))
+            del answers[:taken]
+        if broken is not None:
+            raise broken
+        return len(questions)
 
     def answer(self, asker: str, message: Message) -> Message | None:
         """The answer, None where there is none. Raises RemoteProtocolError for what is not allowed."""
@@ -102,7 +155,16 @@ class Server:
         peers = {contact.peer_id: contact.addresses for contact in nearest[:K]}
         if message.kind is Kind.FIND_NODE and (sought := self._sought(asker, message.key)):
             peers = {sought: peers.get(sought, ()), **peers}
-        return tuple(self._peer(peer_id, stored, private) for peer_id, stored in list(peers.items())[:K])
+        now = trio.current_time()
+        if now >= self._known_until or len(self._known) > MAX_KNOWN:
+            self._known, self._known_until = {}, now + KNOWN_FOR
+        return tuple(self._node(peer_id, stored, private) for peer_id, stored in list(peers.items())[:K])
+
+    def _node(self, peer_id: str, stored: tuple[str, ...], private: bool) -> Peer:
+        known = self._known.get((peer_id, private))
+        if known is None:
+            known = self._known[peer_id, private] = self._peer(peer_id, stored, private)
+        return known
 
     def _sought(self, asker: str, key: bytes) -> str | None:
         """The peer that is looked for, when we know where it is; it need not be a server."""

@@ -21,12 +21,22 @@ JOIN_PAUSE, MOST_PAUSE = 5.0, 60.0
 
 
 class Upkeep:
-    def __init__(self, net: Network, store: Store, kads: Sequence[Kad], records: Records, sweep: Sweep | None) -> None:
+    def __init__(
+        self,
+        net: Network,
+        store: Store,
+        kads: Sequence[Kad],
+        records: Records,
+        sweep: Sweep | None,
+        *,
+        rejoin: bool = True,
+    ) -> None:
         self._net = net
         self._store = store
         self._kads = kads
         self._records = records
         self._sweep = sweep
+        self._rejoin = rejoin
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Returns when peers' coming is watched; everything goes on in `nursery`."""
@@ -34,7 +44,8 @@ class Upkeep:
         nursery.start_soon(self._watch_peers, nursery, watching)
         await watching.wait()
         for kad in self._kads:
-            nursery.start_soon(kad.rejoin, self._store.get_meta(self._meta(kad)))
+            if self._rejoin:
+                nursery.start_soon(kad.rejoin, self._store.get_meta(self._meta(kad)))
             nursery.start_soon(self._join, kad)
             nursery.start_soon(self._refresh, kad)
             nursery.start_soon(self._close_idle_lines, kad)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
@@ -206,6 +207,10 @@ class Providers:
         with self._db.relaxed():
             for key in keys:
                 self.put(key, peer_id, addresses, expires)
+
+    def together(self) -> AbstractContextManager[None]:
+        """What is done in it is one transaction."""
+        return self._db.relaxed()
 
     def remove(self, key: bytes, peer_id: str) -> None:
         with self._db.relaxed():

@@ -244,6 +244,20 @@ def decode(data: bytes) -> Message:
     return Message(Kind(kind), key, record, _peers(closer), _peers(providers), level)
 
 
+def check_answer(question: Message, answer: Message, asker: str) -> None:
+    """Raises RemoteProtocolError when `answer` cannot be one to this question of `asker` (a peer ID).
+
+    The kind must be the question's, and the key where one is given: go-libp2p leaves it out of FIND_NODE's. Nobody
+    names a peer to itself as a nearer node.
+    """
+    if answer.kind is not question.kind:
+        raise RemoteProtocolError("a DHT answer of another kind than the question")
+    if answer.key and answer.key != question.key:
+        raise RemoteProtocolError("a DHT answer about another key than was asked for")
+    if any(peer.peer_id == asker for peer in answer.closer):
+        raise RemoteProtocolError("a DHT answer that names the asker as nearer")
+
+
 def _peers(bodies: Iterable[bytes]) -> tuple[Peer, ...]:
     found = {peer.peer_id: peer for peer in map(decode_peer, bodies) if peer is not None}
     return tuple(found.values())
