@@ -20,7 +20,7 @@ from itertools import groupby
 
 from . import terms
 from .errors import LocalProtocolError
-from .query_model import MAX_CLAUSES, MAX_SIZE, TYPES, Query, QueryError, Record, unique
+from .query_model import MAX_CLAUSES, MAX_SIZE, TYPES, Query, QueryError, Record, shown, unique
 
 __all__ = ["MAX_QUERY", "TYPES", "Query", "QueryError", "Record", "parse", "parse_age", "parse_size"]
 
@@ -184,7 +184,7 @@ def _value(key: str, value: str) -> str:
     if key == "type":
         value = value if value in TYPES else value.removesuffix("s")
         if value not in TYPES:
-            raise QueryError(f'There is no type "{value[:32]}"; the types are {", ".join(TYPES)}.')
+            raise QueryError(f'There is no type "{shown(value)}"; the types are {", ".join(TYPES)}.')
     if key == "ext":
         value = value.lstrip(".")
         if not re.fullmatch(r"[^\W_](?:[\w.+~-]{0,15})", value):
@@ -229,7 +229,7 @@ def parse_size(text: str) -> int:
     """Bytes of "700", "1.5G", "20MB": K, M, G, T, P alone or with iB are powers of 1024; with B powers of 1000."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise QueryError(f'"{_shown(text)}" is not a size; write one like 700K, 20M or 1.5G.')
+        raise QueryError(f'"{shown(text)}" is not a size; write one like 700K, 20M or 1.5G.')
     base = 1000 if match[2] and match[3].lower() == "b" else 1024
     exact = float(match[1]) * base ** (" kmgtp".index(match[2].lower() or " "))
     return min(int(exact), MAX_SIZE - 1)
@@ -254,7 +254,7 @@ def parse_age(text: str, now: float | None) -> float:
         return max(0.0, datetime.fromisoformat(text.strip()).replace(tzinfo=UTC).timestamp())
     except ValueError:
         raise QueryError(
-            f'"{_shown(text)}" is not an age or a date; write 30min, 12h, 7d, 2w, 6mo, 1y or 2026-01-31.'
+            f'"{shown(text)}" is not an age or a date; write 30min, 12h, 7d, 2w, 6mo, 1y or 2026-01-31.'
         ) from None
 
 
@@ -288,7 +288,3 @@ def _finish(found: _Found, text: str) -> Query:
         raise QueryError("The query is empty; say what to look for.")
     query.check()
     return query
-
-
-def _shown(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text[:32])

@@ -149,7 +149,7 @@ class Query:
                 raise QueryError(f"A query may have at most {MAX_FILTERS} filters of one sort.")
         for one in self.type:
             if one not in TYPES:
-                raise QueryError(f'There is no type "{one[:32]}"; the types are {", ".join(TYPES)}.')
+                raise QueryError(f'There is no type "{shown(one)}"; the types are {", ".join(TYPES)}.')
         if not (self.words or self.phrases or self.any_of or self.filtered):
             raise QueryError("The query only says what to leave out; add a word to look for, or a filter.")
 
@@ -230,6 +230,11 @@ def _time(value: object) -> float | None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= MAX_TIME:
         raise RemoteProtocolError("a query has a time that is out of range")
     return float(value)
+
+
+def shown(text: str) -> str:
+    """The beginning of what somebody typed or sent, harmless in a sentence: marks that reorder text are "?"."""
+    return "".join(char if char.isprintable() else "?" for char in text[:32])
 
 
 def unique(values: Iterable[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import unicodedata
 
@@ -160,6 +161,51 @@ def test_a_megabyte_is_refused_without_being_read() -> None:
         with pytest.raises(QueryError, match="too long"):
             parse(text)
     assert time.perf_counter() - begin < 0.1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " ".join(f"w{n}" for n in range(10_000)),
+        "the " * 10_000,
+        '"' * 1024,
+        '"a b" ' * 170,
+        "- " * 512,
+        "x OR " * 200,
+        "type:video " * 93,
+        "a" * 1024,
+        "OR" * 512,
+        "\u202e" * 341,
+    ],
+)
+def test_an_endless_query_is_refused_or_bounded(text: str) -> None:
+    begin = time.process_time()
+    said = ""
+    try:
+        query = parse(text, now=NOW)
+    except QueryError as error:
+        query, said = parse("raft"), str(error)
+    assert time.process_time() - begin < 0.1
+    assert not said or re.fullmatch(r"[^\n]{10,200}\.", said)
+    assert len([*query.words, *query.phrases, *query.any_of, *query.excluded, *query.type]) <= 32
+
+
+def test_words_that_are_everywhere_are_words() -> None:
+    query = parse("the of and")
+    assert query.words == ("the", "of", "and")
+    assert query.matches(Record("The Art of War and Peace.epub"))
+
+
+@pytest.mark.parametrize("mark", "\u202e\u202d\u2066\u2069\u200f\u200b\ufeff\u00ad")
+def test_marks_that_reorder_or_hide_are_no_part_of_a_word(mark: str) -> None:
+    assert parse(f"{mark}ra{mark}ft{mark}") == parse("raft")
+    assert parse("raft").matches(Record(f"r{mark}aft{mark}.mp4"))
+    with pytest.raises(QueryError, match="two letters"):
+        parse(mark)
+    for bad in (f"ext:{mark}pdf{mark}", f"publisher:{mark}abcd", f"type:{mark}x", f"size:{mark}1", f"newer:{mark}x"):
+        with pytest.raises(QueryError) as caught:
+            parse(bad, now=NOW)
+        assert mark not in str(caught.value)
 
 
 def test_flags_are_sugar_for_filters() -> None:
