@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 from p2pshare.store.database import Database, Interrupted
@@ -41,7 +42,13 @@ _BY_AGE: Final = (
 
 def type_words(kind: str, name: str) -> str:
     """The column `type` of a name: its type, and its ending with the dot, so that no word of a query is one."""
-    ending = terms.normalise(name.rpartition(".")[2]) if "." in name else ""
+    ending = name.rpartition(".")[2] if "." in name else ""
+    return _type_words(kind, ending) if len(ending) <= 4 * _MAX_ENDING else kind  # composing makes it shorter
+
+
+@lru_cache(1024)
+def _type_words(kind: str, ending: str) -> str:
+    ending = terms.normalise(ending)
     usable = 0 < len(ending) <= _MAX_ENDING and not any(map(_separates, ending))
     return f"{kind} .{ending}" if usable else kind
 
