@@ -205,6 +205,43 @@ def test_a_row_that_is_not_there(pair: Pair) -> None:
     assert "no row 99999" in pair.node.fails(5, "fetch", "99999")
 
 
+# -- queries --
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([f"w{n}" for n in range(10_000)], "at most 8192 characters"),
+        ([("x" * 1000) for _ in range(1000)], "at most 8192 characters"),  # 1 MB
+        ([f"w{n}" for n in range(33)], "at most 32 words"),
+        (['"raft'], "not closed"),
+        (['raft"talk'], "not closed"),
+        (["ra\x1b[2Jft"], "control character"),
+        (["a", "!", "?"], "two letters"),
+        (["\u202e"], "two letters"),
+        (["type:\u202evideo"], "There is no type"),
+        (["--", "-draft"], "leave out"),
+        (["raft", "OR"], "both sides"),
+        (["size:>many"], "not a size"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_query_that_cannot_be_asked(pair: Pair, words: list[str], says: str) -> None:
+    said = pair.node.fails(2, "search", *words)
+    assert says in said
+    assert len(said) < 1000
+    assert not {"\x1b", "\u202e"} & set(said)
+
+
+def test_a_query_of_nothing_but_common_words_is_bounded(pair: Pair) -> None:
+    done = pair.node.json("search", "--timeout", "3", "the", "of", "and", "\u202eraft", check=False)
+    assert done[-1]["event"] == "done"
+    assert done[-1]["results"] == 0
+    found = pair.node.json("search", "--timeout", "5", "\u202eraft\u202c", "talk", "--explain", check=False)
+    [row] = [event for event in found if event.get("name") == "raft-talk.txt"][-1:]
+    assert row["parts"]["match"] > 0.5
+
+
 # -- destinations --
 
 

@@ -179,6 +179,21 @@ async def test_results_that_come_later_are_told_later_and_what_is_new_is_an_upda
     assert (done["complete"], done["missing"]) == (False, ["dht: 1 of 3 nodes did not answer"])
 
 
+async def test_who_has_it_is_known_before_it_is_shown_where_that_is_quick(autojump_clock: MockClock) -> None:
+    class Probed:
+        name: TierName = "dht"
+
+        async def ask(self, question: Question, answers: Answers) -> None:
+            await answers.tell(row("raft.mp4"), "")
+            await trio.sleep(0.1)
+            await answers.tell(row("raft.mp4"), "x")
+            await trio.sleep(5)
+
+    events, emit = collector()
+    await search([Probed()], parse("raft"), emit, now=NOW)
+    assert [(event["sources"], event.get("update")) for event in events] == [(1, None)]
+
+
 async def test_cancelling_a_search_resets_its_streams_at_the_peers(tmp_path: Path) -> None:
     asked, gone = trio.Event(), trio.Event()
 
