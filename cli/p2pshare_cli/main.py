@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "jobs": ("jobs", "jobs"),
     "status": ("status", "status"),
     "peers": ("status", "peers"),
-    "id": ("status", "show_id"),
+    "id": ("id", "show_id"),
     "doctor": ("care", "doctor"),
     "verify": ("care", "verify"),
     "storage": ("care", "storage"),

@@ -72,7 +72,7 @@ _PROCESS = (
     Method(
         "id",
         "Who this node is, and where it can be dialled.",
-        "peer_id; addresses: multiaddrs that end in /p2p/PEER_ID",
+        "peer_id; addresses: multiaddrs that end in /p2p/PEER_ID; publisher: the name under which it publishes",
         {},
     ),
 )

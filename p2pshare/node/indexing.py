@@ -19,16 +19,17 @@ from p2pshare.publish import Post
 from p2pshare.store import Store
 from p2pshare_protocols.places import Places
 
-PUBLISHER_KEY = "publisher.key"
-"""Beside identity.key. Copied to another machine, both publish under one name."""
+_SIGNED_BY = "index.publisher"  # in the catalogue: whose key its records were signed with
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """`post` makes an item's words findable; None when nothing is published. `wake`: something is shared no more."""
+    """`post` makes an item's words findable; None when nothing is published. `wake`: something is shared no more.
+    `publisher`: the peer ID of the key that signs, "" when nothing is published."""
 
     tiers: list[Tier]
     people: People
+    publisher: str
     post: Post | None = None
     wake: Callable[[], None] = lambda: None
 
@@ -44,10 +45,11 @@ async def open_index(
         keeper = Keeper(network, store, wall_clock=wall_clock)
         IndexServer(network, store, keeper=keeper)
     mine = [network.peer_id]
-    key = Path(places.data) / PUBLISHER_KEY
+    key = Path(places.publisher_key)
     if config.flag("index.publish") or key.exists():
         publisher = load_or_create(key)
         mine.append(publisher.peer_id)
+        _sign_as(store, publisher.peer_id)
     people = People(store, mine=mine, trusted=config.texts("index.trusted"))
     tiers: list[Tier] = [
         CatalogueTier(store, network.peer_id),
@@ -64,5 +66,14 @@ async def open_index(
             nursery.start_soon(Prover(network, store, wall_clock=wall_clock).run)
         if placer is not None:
             nursery.start_soon(placer.run)
-        yield Index(tiers, people) if placer is None else Index(tiers, people, placer.post, placer.wake)
+        name = mine[-1] if placer is not None else ""
+        yield Index(tiers, people, name) if placer is None else Index(tiers, people, name, placer.post, placer.wake)
         nursery.cancel_scope.cancel()
+
+
+def _sign_as(store: Store, publisher: str) -> None:
+    """With another key than before, what was signed is of no use: it is signed and placed anew. What stands in the
+    network under the old key ends there for want of heartbeats."""
+    if store.get_meta(_SIGNED_BY) not in (None, publisher):
+        store.own_postings.start_over()
+    store.set_meta(_SIGNED_BY, publisher)

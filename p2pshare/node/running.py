@@ -52,6 +52,7 @@ class RunningNode:
         doctor: Doctor,
         wall_clock: Callable[[], float],
         index_changed: Callable[[], None] = lambda: None,
+        publisher: str = "",
         meeting: Meeting | None = None,
     ) -> None:
         self._meeting = meeting
@@ -64,6 +65,7 @@ class RunningNode:
         self._tiers = tiers
         self._people = people
         self._watcher = watcher
+        self._publisher = publisher
         self._doctor = doctor
         self._now = wall_clock
 
@@ -74,7 +76,8 @@ class RunningNode:
         return views.status_view(self._network, self._dht, self._store, str(self._store.directory), meeting)
 
     async def id(self) -> Answer:
-        return {"peer_id": self._network.peer_id, "addresses": self._network.addresses()}
+        about = {"peer_id": self._network.peer_id, "addresses": self._network.addresses()}
+        return {**about, "publisher": self._publisher}
 
     async def doctor(self) -> Answer:
         return await self._doctor.examine(self._now())

@@ -7,7 +7,7 @@ crash or a restart loses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from p2pshare.store.database import Database
@@ -22,7 +22,7 @@ WAITING: Final = 0
 PLACED: Final = 1
 NEVER: Final = 1e18  # unix seconds: when a term that was not placed yet is due for another look
 _NEW_TERM: Final = "INSERT OR IGNORE INTO own_terms (term, place, nodes, due) VALUES (?, ?, '[]', ?)"
-OVER: Final = 2  # more than a publisher may have under a term
+OVER: Final = 2  # has no room under a term
 
 
 class Draft(NamedTuple):
@@ -70,8 +70,11 @@ class OwnPostings:
         return [row[0] for row in self._db.all(f"SELECT item FROM own_items WHERE {gone} LIMIT ?", (limit,))]
 
     def add(self, item: int, drafts: Iterable[Draft]) -> None:
-        """Records of an item; what has the same identity is replaced. Call `added` when all are in."""
-        with self._db.transaction():
+        """Records of an item; what has the same identity is replaced. Call `added` when all are in.
+
+        Not synced: what a power cut takes is made again.
+        """
+        with self._db.relaxed():
             for draft in drafts:
                 self._add(item, draft)
 
@@ -95,6 +98,12 @@ class OwnPostings:
 
     def added(self, item: int, cid: bytes) -> None:
         self._db.execute("INSERT OR REPLACE INTO own_items VALUES (?, ?)", (item, cid))
+
+    def start_over(self) -> None:
+        """Forget all that was signed and where it stands, so that everything is published anew: with another key."""
+        with self._db.transaction():
+            for table in ("own_items", "own_records", "own_postings", "own_terms", "own_nodes"):
+                self._db.execute(f"DELETE FROM {table}")
 
     def records_of(self, item: int, limit: int) -> list[Mine]:
         """Records of an item that are no tombstones yet."""
@@ -171,9 +180,13 @@ class OwnPostings:
         done: Sequence[Mine],
         *,
         overflow: tuple[str, bytes] | None = None,
+        refused: Collection[int] = (),
     ) -> None:
-        """`done` stand at `nodes` now; tombstones among them are over. What has no room under the term waits under
-        `overflow` (a term and its place) from now on, or no more."""
+        """`done` stand at `nodes` now, but for the records `refused`; tombstones among them are over.
+
+        What is more than a publisher may have under the term waits under `overflow` (a term and its place) from now on,
+        or no more.
+        """
         with self._db.relaxed():
             self._db.execute(
                 "UPDATE own_terms SET nodes = ?, due = ? WHERE term = ?", (to_json(list(nodes)), due, plain(term))
@@ -188,7 +201,7 @@ class OwnPostings:
                     )
                 elif one.placed == WAITING:
                     sql = "UPDATE own_postings SET placed = ? WHERE term = ? AND record = ?"
-                    self._db.execute(sql, (PLACED, plain(term), one.id))
+                    self._db.execute(sql, (OVER if one.id in refused else PLACED, plain(term), one.id))
             if self._is_full(term):
                 if overflow is not None and not term.startswith(OVERFLOW):
                     self._move(term, *overflow)
@@ -201,6 +214,26 @@ class OwnPostings:
                 "DELETE FROM own_terms WHERE term = ? AND NOT EXISTS (SELECT 1 FROM own_postings WHERE term = ?)",
                 (plain(term), plain(term)),
             )
+
+    def offer_again(self, term: str, *, everything: bool) -> None:
+        """One of the records that had no room under `term`, or all of them, are to be offered once more."""
+        some = (
+            "" if everything else " AND record = (SELECT min(record) FROM own_postings WHERE term = ?2 AND placed = ?3)"
+        )
+        with self._db.relaxed():
+            sql = f"UPDATE own_postings SET placed = ?1 WHERE term = ?2 AND placed = ?3{some}"
+            self._db.execute(sql, (WAITING, plain(term), OVER))
+
+    def said_full(self, limit: int) -> dict[str, set[str]]:
+        """Terms, and the nodes that said that their lists of them are full."""
+        sql = "SELECT term, full FROM own_terms WHERE full <> '[]' LIMIT ?"
+        return {row[0]: set(from_json(row[1])) for row in self._db.all(sql, (limit,))}
+
+    def say_full(self, term: str, nodes: Iterable[str]) -> None:
+        """Remember which nodes say that their lists of `term` are full."""
+        with self._db.relaxed():
+            sql = "UPDATE own_terms SET full = ? WHERE term = ?"
+            self._db.execute(sql, (to_json(sorted(nodes)), plain(term)))
 
     def _is_full(self, term: str) -> bool:
         sql = "SELECT count(*) FROM own_postings WHERE term = ? AND placed = ?"

@@ -45,6 +45,11 @@ class Places:
         return f"{self.data}/identity.key"
 
     @property
+    def publisher_key(self) -> str:
+        """Signs what is published. Copied to another machine, both publish under one name."""
+        return f"{self.data}/publisher.key"
+
+    @property
     def catalogue(self) -> str:
         """A directory; what lies in it is the store's business."""
         return f"{self.data}/catalogue"

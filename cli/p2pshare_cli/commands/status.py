@@ -1,4 +1,4 @@
-"""status, id, peers, events, call: what the node is, whom it knows, and any method by name."""
+"""status, peers, events, call: what the node is, whom it knows, and any method by name."""
 
 from __future__ import annotations
 
@@ -67,17 +67,6 @@ def _dht(dht: dict[str, Any]) -> str:
     if (announce := dht.get("announce") or {}).get("due"):
         shown += f", {announce['due']} wait, the oldest for {announce['oldest']:.0f} s"
     return shown
-
-
-@click.command("id")
-@command_options
-def show_id(context: Context) -> None:
-    """Peer ID and addresses; a line is what another machine's --peer takes."""
-    with context.node(start=True) as node:
-        about = node.call("id")
-    context.output.event(about)
-    for address in about["addresses"] or [f"/p2p/{about['peer_id']}"]:
-        context.output.say(address)
 
 
 @click.group(cls=Listing)
