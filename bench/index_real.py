@@ -30,6 +30,7 @@ from p2pshare_protocols.places import places_under
 from tests.support_nodes import RealNode, bootstrap, running
 
 ASKERS = 4
+ROWS = 1000
 _OPEN = (  # what of a catalogue has yet to be done
     "jobs WHERE state IN ('queued', 'running')",
     "items WHERE id NOT IN (SELECT item FROM own_items)",
@@ -63,16 +64,32 @@ def call(home: Path, method: str, **params: Any) -> Iterator[tuple[float, dict[s
                 return
 
 
-def query_of(name: str, rng: random.Random) -> str:
-    words = [word for word in terms.cut(name) if len(word) > 2] or terms.cut(name)
-    return " ".join(f'"{word}"' for word in rng.sample(words, min(2, len(words))))
+class Questions:
+    """Two words of a name, or as many more as leave at most ROWS names that match; "" when none do: what is beyond is not told."""
+
+    def __init__(self, names: Sequence[str], rng: random.Random) -> None:
+        self._rng = rng
+        self._under: dict[str, set[str]] = {}
+        for name in names:
+            for word in terms.cut(name):
+                self._under.setdefault(word, set()).add(name)
+
+    def of(self, name: str) -> str:
+        words = [word for word in terms.cut(name) if len(word) > 2] or terms.cut(name)
+        self._rng.shuffle(words)
+        count = min(2, len(words))
+        while count < len(words) and len(set.intersection(*(self._under[word] for word in words[:count]))) > ROWS:
+            count += 1
+        few = len(set.intersection(*(self._under[word] for word in words[:count]))) <= ROWS
+        return " ".join(words[:count]) if few else ""
 
 
-def recall(askers: Sequence[RealNode], wanted: Sequence[str], rng: random.Random) -> dict[str, Any]:
+def recall(askers: Sequence[RealNode], wanted: Sequence[str], questions: Questions, queries: int) -> dict[str, Any]:
     firsts, ends, missed, partial = [], [], [], 0
-    for number, name in enumerate(wanted):
-        query, found, first = query_of(name, rng), False, None
-        for now, event in call(askers[number % len(askers)].home, "search", query=query, limit=1000):
+    asked = [(name, query) for name in wanted if (query := questions.of(name))][:queries]
+    for number, (name, query) in enumerate(asked):
+        found, first = False, None
+        for now, event in call(askers[number % len(askers)].home, "search", query=query, limit=ROWS):
             if event.get("event") == "result":
                 first = now if first is None else first
                 found |= event["name"] == name
@@ -87,8 +104,8 @@ def recall(askers: Sequence[RealNode], wanted: Sequence[str], rng: random.Random
             missed.append(query)
         time.sleep(PAUSE)
     return {
-        "queries": len(wanted),
-        "recall": round(1 - len(missed) / len(wanted), 4),
+        "queries": len(asked),
+        "recall": round(1 - len(missed) / len(asked), 4),
         "first_s": _spread(firsts),
         "complete_s": _spread(ends),
         "said_incomplete": partial,
@@ -182,14 +199,15 @@ def _measure(
     placed = settle(publishers, begin, 300)
     used = sum(map(cpu_seconds, pids)) - before
     print(json.dumps({"placed_s": placed, "core_s_of_all": round(used, 1)}), flush=True)
-    up = recall(askers, rng.sample(list(wanted), min(queries, len(wanted))), rng)
+    questions = Questions(wanted, rng)
+    up = recall(askers, rng.sample(list(wanted), len(wanted)), questions, queries)
     print(json.dumps(up), flush=True)
     one = new_item(publishers[-1], askers[1], place)
     gone = len(everyone) // 3
     for node in publishers[:gone]:
         node.kill()
     theirs = [name for number in range(gone) for name in wanted[number :: len(publishers)]]
-    killed = recall(askers, rng.sample(theirs, min(queries, len(theirs))), rng)
+    killed = recall(askers, rng.sample(theirs, len(theirs)), questions, queries)
     return {
         "placed_s": placed,
         "core_s_of_all": round(used, 1),

@@ -46,7 +46,7 @@ async def open_index(
         IndexServer(network, store, keeper=keeper)
     mine = [network.peer_id]
     key = Path(places.publisher_key)
-    if config.flag("index.publish") or key.exists():
+    if config.flag("index.publish") or await trio.Path(key).exists():
         publisher = load_or_create(key)
         mine.append(publisher.peer_id)
         _sign_as(store, publisher.peer_id)
