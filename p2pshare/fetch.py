@@ -51,6 +51,7 @@ class FetchJob(Protocol):
     """What of a JobHandle fetching needs."""
 
     id: int
+    priority: int
 
     def progress(self, bytes: int, total: int | None = None, **extra: Any) -> None: ...
     def reason(self, text: str) -> None: ...
@@ -216,7 +217,7 @@ async def _attempt(parts: FetchParts, wish: Wish, job: FetchJob) -> Fetched | No
         store=parts.store,
         reader=parts.reader,
         partials=parts.partials,
-        limit=parts.download,
+        limit=parts.download.of(job.priority),
         bans=parts.bans,
         owner=-job.id,
     )

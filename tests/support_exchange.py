@@ -239,6 +239,7 @@ class Job:
 
     def __init__(self, id: int = 1) -> None:
         self.id = id
+        self.priority = 0
         self.name: str | None = None
         self.cid: object = None
         self.reasons: list[str] = []

@@ -19,7 +19,7 @@ from p2pshare.exchange.bans import Bans
 from p2pshare.exchange.download import Download, recheck
 from p2pshare.exchange.finder import Finder
 from p2pshare.exchange.layout import Layout, lay_out
-from p2pshare.exchange.limits import RateLimit
+from p2pshare.exchange.limits import Limit
 from p2pshare.exchange.partial import Partials
 from p2pshare.exchange.passing import PassingOn
 from p2pshare.exchange.reasons import reason_of
@@ -109,7 +109,7 @@ class Fetcher:
         store: Store,
         reader: Reader,
         partials: Partials,
-        limit: RateLimit | None = None,
+        limit: Limit | None = None,
         bans: Bans | None = None,
         owner: int | None = None,
     ) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from p2pshare.errors import RemoteError, VerificationFailed
-from p2pshare.exchange.limits import RateLimit
+from p2pshare.exchange.limits import Limit
 from p2pshare.exchange.wire import FrameReader, Pool
 from p2pshare.net.api import Stream
 from p2pshare_protocols.bitmap import Bitmap
@@ -55,7 +55,7 @@ class Source:
     stream: Stream
     arrived: Callable[[Source, Arrival], Awaitable[None]]
     heard: Callable[[Source, int], None]
-    limit: RateLimit | None = None  # of all downloads
+    limit: Limit | None = None  # of all downloads
     lane: int = 1
     heard_at: float = 0.0  # trio clock
     rtt: float = float("inf")  # seconds; of the quickest answer to HAVE

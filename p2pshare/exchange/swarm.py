@@ -15,7 +15,7 @@ import trio
 
 from p2pshare.errors import P2PShareError, RemoteError
 from p2pshare.exchange.bans import Bans, seen_at
-from p2pshare.exchange.limits import RateLimit
+from p2pshare.exchange.limits import Limit
 from p2pshare.exchange.others import EVERY, checked, is_near
 from p2pshare.exchange.source import Arrival, Source, WrongBlock
 from p2pshare.net.api import Network, Stream
@@ -73,7 +73,7 @@ class Swarm:
         self,
         network: Network,
         root: bytes,
-        limit: RateLimit | None = None,
+        limit: Limit | None = None,
         *,
         bans: Bans | None = None,
         fetching: bool = False,

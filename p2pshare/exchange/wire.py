@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import trio
 
-from p2pshare.exchange.limits import RateLimit
+from p2pshare.exchange.limits import Limit, RateLimit
 from p2pshare.net.api import Stream
 from p2pshare_protocols.exchange_messages import MAX_PAYLOAD, Message, decode, header_length
 
@@ -22,9 +22,9 @@ class FrameReader:
     RemoteProtocolError for a header that is not allowed.
     """
 
-    def __init__(self, stream: Stream, limit: RateLimit | None = None) -> None:
+    def __init__(self, stream: Stream, limit: Limit | None = None) -> None:
         self._stream = stream
-        self._limit = limit if limit is not None else RateLimit()
+        self._limit: Limit = limit if limit is not None else RateLimit()
         self._scratch = memoryview(bytearray(_SCRATCH))
         self._rest = self._scratch[:0]  # what came and was not taken: a part of the scratch, mostly
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
@@ -15,7 +16,8 @@ from p2pshare.config import Config
 from p2pshare.content import BlockReader
 from p2pshare.dht import DHT, open_dht
 from p2pshare.dht.engine import IPFS, Mode
-from p2pshare.exchange.server import ExchangeServer
+from p2pshare.exchange.limits import keep_schedule
+from p2pshare.exchange.server import ExchangeServer, Limits
 from p2pshare.fetch import FetchParts
 from p2pshare.identity import Identity
 from p2pshare.jobs import JobManager
@@ -30,6 +32,8 @@ from p2pshare.node.running import RunningNode
 from p2pshare.node.upkeep import keep_up
 from p2pshare.node.watching import open_watcher
 from p2pshare.store import Store, open_store
+from p2pshare_protocols import limit_schedule
+from p2pshare_protocols.config_schema import parse_size
 from p2pshare_protocols.places import Places
 
 FETCHES_AT_ONCE = 4
@@ -55,8 +59,10 @@ async def open_node(
             announcer.attach(dht, nursery)
             meeting = _meeting(config, network=network, dht=dht, store=store, wall_clock=wall_clock, rng=rng)
             with closing(BlockReader(store, wall_clock=wall_clock)) as reader:
+                exchange = _exchange(config, network, store, reader)
                 parts = _fetch_parts(
                     config,
+                    exchange=exchange,
                     network=network,
                     store=store,
                     reader=reader,
@@ -65,6 +71,7 @@ async def open_node(
                     wall_clock=wall_clock,
                     rng=rng,
                 )
+                nursery.start_soon(_keep_schedule, config, exchange, parts, wall_clock)
                 doctor = Doctor(config=config, places=places, network=network, dht=dht, store=store)
                 async with (
                     open_index(config, store, network, dht, places, wall_clock=wall_clock) as index,
@@ -81,6 +88,7 @@ async def open_node(
                         tiers=index.tiers,
                         people=index.people,
                         watcher=watcher,
+                        publisher=index.publisher,
                         doctor=doctor,
                         wall_clock=wall_clock,
                         index_changed=index.wake,
@@ -107,6 +115,7 @@ def _network(config: Config, identity: Identity, store: Store) -> AbstractAsyncC
         allow_private_addresses=config.flag("network.allow_private_addresses"),
         limits=limits_from(config.values),
         remembered=store.peers,
+        dial_remembered=config.flag("network.remembered"),
     )
 
 
@@ -127,6 +136,7 @@ def _dht(
         announced=announcer.announced,
         reannounced=announcer.reannounced,
         rate=float(config.number("dht.announce_rate")),
+        rejoin=config.flag("network.remembered"),
     )
 
 
@@ -144,6 +154,7 @@ def _meeting(
         mode="client",
         allow_private=config.flag("network.allow_private_addresses"),
         wall_clock=wall_clock,
+        rejoin=config.flag("network.remembered"),
     )
     return Meeting(
         network,
@@ -155,9 +166,26 @@ def _meeting(
     )
 
 
+def _exchange(config: Config, network: Network, store: Store, reader: BlockReader) -> ExchangeServer:
+    """Serves what is here."""
+    limits = Limits(slots=config.number("limits.upload_slots"))
+    return ExchangeServer(network, reader, store, limits=limits, upload_rate=config.number("limits.upload"))
+
+
+async def _keep_schedule(config: Config, exchange: ExchangeServer, parts: FetchParts, wall_clock: Clock) -> None:
+    rules = [limit_schedule.parse(rule, parse_size) for rule in config.texts("limits.schedule")]
+
+    def local_time() -> tuple[int, int]:
+        now = time.localtime(wall_clock())
+        return now.tm_wday, now.tm_hour * 60 + now.tm_min
+
+    await keep_schedule(rules, exchange.upload, parts.download, local_time)
+
+
 def _fetch_parts(
     config: Config,
     *,
+    exchange: ExchangeServer,
     network: Network,
     store: Store,
     reader: BlockReader,
@@ -166,8 +194,7 @@ def _fetch_parts(
     wall_clock: Clock,
     rng: random.Random,
 ) -> FetchParts:
-    """Serves what is here, and holds what a fetch needs."""
-    exchange = ExchangeServer(network, reader, store, upload_rate=config.number("limits.upload"))
+    """What a fetch needs."""
     return FetchParts(
         network=network,
         store=store,

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from p2pshare_protocols import multiaddr
+from p2pshare_protocols import limit_schedule, multiaddr
 from p2pshare_protocols.errors import ProtocolError, RemoteProtocolError
 from p2pshare_protocols.peerid import ed25519_from_peer_id
 
@@ -139,6 +139,10 @@ def _is_publisher(entry: str) -> None:
         raise ValueError(f"{entry!r:.80} in it is not the peer ID of a publisher")
 
 
+def _is_rule(entry: str) -> None:
+    limit_schedule.parse(entry, parse_size)
+
+
 def _is_protocol(entry: str) -> None:
     if not re.fullmatch(r"(/[A-Za-z0-9._-]+){1,8}", entry):
         raise ValueError(f"{entry!r:.80} in it is not a protocol name")
@@ -182,6 +186,13 @@ KEYS: dict[str, Key] = {
             'Peers of the public IPFS DHT, asked when "ipfs" is in network.rendezvous; [] asks those met before only.',
             'a list of multiaddrs that end in "/p2p/PEER_ID", such as "/dnsaddr/NAME/p2p/PEER_ID"',
             _texts(_is_peer_address),
+        ),
+        Key(
+            "network.remembered",
+            True,
+            "Dial peers of earlier runs at the start.",
+            "true or false",
+            _flag,
         ),
         Key(
             "network.allow_private_addresses",
@@ -248,6 +259,20 @@ KEYS: dict[str, Key] = {
         ),
         Key("limits.upload", 0, "Bytes a second sent to all peers together.", _SIZES, parse_size),
         Key("limits.download", 0, "Bytes a second received from all peers together.", _SIZES, parse_size),
+        Key(
+            "limits.schedule",
+            (),
+            "Other limits at certain local times; of several rules that hold the first counts.",
+            'a list of rules such as "22:00-07:00 upload=0" or "mon-fri 09:00-17:00 download=2MB"; 0 is no limit',
+            _texts(_is_rule),
+        ),
+        Key(
+            "limits.upload_slots",
+            32,
+            "How many peers are sent blocks at one time; the others wait in a queue, one of them in an extra slot.",
+            "a whole number from 1 to 256",
+            _number(1, 256),
+        ),
         Key(
             "limits.connections",
             512,

@@ -38,6 +38,10 @@ class TokenBucket:
         """Bytes to take at a time, so that takers alternate often and nothing waits long behind a large one."""
         return int(min(_MOST_GRAIN, max(_LEAST_GRAIN, self._rate * _GRAIN_SECONDS)))
 
+    def ready(self, now: float) -> float:
+        """Seconds until somebody may take without waiting."""
+        return max(0.0, self._paid - now) if self._rate else 0.0
+
     def take(self, count: int, now: float) -> float:
         """Take `count` bytes. Returns the seconds until they may pass; they are taken whether one waits or not."""
         if not self._rate:
