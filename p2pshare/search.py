@@ -22,7 +22,8 @@ from p2pshare_protocols.query import Query, QueryError, parse
 __all__ = ["CatalogueTier", "PeerTier", "Tier", "read_query", "search"]
 
 _GRACE: Final = 1.0  # seconds that sources are still counted after the last result that was asked for
-_SETTLE: Final = 0.15  # seconds that the first results wait for better ones, and for who has them
+_SETTLE: Final = 0.2  # seconds from the beginning, in which results wait for better ones and for who has them,
+_GATHER: Final = 0.05  # and seconds that each waits at least, so that those that come together are told in their order
 _WAITING: Final = 64  # hits that may wait for a slow client before the tiers wait too
 
 Emit = Callable[[Event], Awaitable[None]]
@@ -96,7 +97,7 @@ async def _listen(
     begin: float,
     emit: Emit | None,
 ) -> None:
-    """Until the tiers are done. Results are told a moment after the first of them came, without `emit` never."""
+    """Until the tiers are done. Results are told in groups, a moment after they came; without `emit` never."""
     due = math.inf
     while True:
         try:
@@ -112,7 +113,7 @@ async def _listen(
         else:
             update = merge.add(hit, trio.current_time() - begin)
             if emit is not None:
-                due = min(due, trio.current_time() + _SETTLE)
+                due = min(due, max(begin + _SETTLE, trio.current_time() + _GATHER))
                 if update is not None:
                     await emit(update)
         if merge.full or (emit is None and merge.found >= merge.limit):

@@ -38,8 +38,10 @@ class _Result:
     stand: Stand = ""
     crowded: bool = False
     told: Event | None = None
+    weighed: float | None = None  # the score, until something is new
 
     def take(self, hit: Hit, stand: Stand) -> None:
+        self.weighed = None
         if hit.holder:
             self.holders.add(hit.holder)
         if hit.subnet:
@@ -69,7 +71,9 @@ class _Result:
         return found
 
     def score(self, now: float) -> float:
-        return round(sum(self.parts(now).values()), 4)
+        if self.weighed is None:
+            self.weighed = round(sum(self.parts(now).values()), 4)
+        return self.weighed
 
     def order(self, now: float) -> tuple[float, str, str]:
         """Sorts the best first. Among equals the name decides, never who answered first."""
@@ -163,7 +167,7 @@ class Merge:
         """Now that everything is known: what is too much of a kind stands behind the others."""
         best = sorted(self._shown, key=lambda one: one.order(self._now))
         for number in result_rank.crowding([one.place() for one in best]):
-            best[number].crowded = True
+            best[number].crowded, best[number].weighed = True, None
         return [event for one in self._shown if one.told is not None and (event := self._update(one)) is not None]
 
     def ordered(self, sort: str) -> list[Event]:
@@ -185,7 +189,6 @@ class Merge:
 
     def _event(self, result: _Result) -> Event:
         row = result.row
-        parts = result.parts(self._now)
         event: Event = {
             "event": "result",
             **_shown(row),
@@ -194,7 +197,7 @@ class Merge:
             "publishers": len(result.publishers),
             "sources": len(result.holders),
             "tier": result.tier,
-            "score": round(sum(parts.values()), 4),
+            "score": result.score(self._now),
             "kind": row.kind,
         }
         versions = self._bundles[result.bundle]
@@ -205,7 +208,7 @@ class Merge:
             event["also"] = [_shown(other) for other in others]
         if self._explain:
             event["why"] = _why(result)
-            event["parts"] = parts
+            event["parts"] = result.parts(self._now)
         return event
 
 

@@ -172,8 +172,8 @@ async def test_results_that_come_later_are_told_later_and_what_is_new_is_an_upda
     begin = trio.current_time()
     done = await search([Slow()], parse("raft"), emit, now=NOW)
     assert seen == [
-        (0.15, "raft.mp4", 0, False),
-        (0.15, "a raft of others.mp4", 0, False),
+        (0.2, "raft.mp4", 0, False),
+        (0.2, "a raft of others.mp4", 0, False),
         (1, "a raft of others.mp4", 1, True),
     ]
     assert (done["complete"], done["missing"]) == (False, ["dht: 1 of 3 nodes did not answer"])
@@ -188,10 +188,14 @@ async def test_who_has_it_is_known_before_it_is_shown_where_that_is_quick(autoju
             await trio.sleep(0.1)
             await answers.tell(row("raft.mp4"), "x")
             await trio.sleep(5)
+            await answers.tell(row("raft late.mp4"), "")
+            await trio.sleep(0.04)
+            await answers.tell(row("raft late.mp4"), "y")
+            await trio.sleep(1)
 
     events, emit = collector()
     await search([Probed()], parse("raft"), emit, now=NOW)
-    assert [(event["sources"], event.get("update")) for event in events] == [(1, None)]
+    assert [(event["sources"], event.get("update")) for event in events] == [(1, None), (1, None)]
 
 
 async def test_cancelling_a_search_resets_its_streams_at_the_peers(tmp_path: Path) -> None:
