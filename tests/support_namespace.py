@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -18,6 +19,7 @@ from tests.support_cut import inside, ip
 
 WIRE = "10.85.0.1"  # our end of the wire
 BEYOND = "10.85.0.9"  # nobody is there
+WAIT = 90  # seconds that the wire is listened to
 _names = count()
 _LISTENS = """
 import json, socket, sys
@@ -96,10 +98,13 @@ def wired() -> Iterator[tuple[list[str], Wire]]:
         process: subprocess.Popen[str] = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         with process.stdout as said:
+            watchdog = threading.Timer(WAIT, process.kill)
+            watchdog.start()
             try:
                 ready: Any = json.loads(said.readline())
                 assert ready == "ready"
                 yield within, Wire(within, said)
             finally:
+                watchdog.cancel()
                 process.kill()
                 process.wait()

@@ -36,6 +36,7 @@ async def opened(
     rendezvous_lan: bool,
     allow_private: bool,
     remembered: Remembered | None,
+    redial: bool,
     agent: str,
     limits: Limits,
     public: Callable[[str], bool] | None = None,
@@ -68,7 +69,7 @@ async def opened(
                 nursery.start_soon(keep_bootstrap, switch, peer_id, addresses)
             if rendezvous_lan:
                 nursery.start_soon(find_on_lan, switch)
-            if remembered is not None:
+            if remembered is not None and redial:
                 nursery.start_soon(dial_remembered, switch, remembered)
             try:
                 yield switch

@@ -16,6 +16,7 @@ from p2pshare.net.api import Network
 from p2pshare.store import open_store
 from p2pshare_protocols.cid import CID, RAW
 from tests.support_net import network
+from tests.support_until import until
 
 FILE = CID.of(RAW, b"a file")
 
@@ -27,12 +28,6 @@ async def node(directory: Path, number: int, **options: Any) -> AsyncIterator[tu
     with open_store(home) as store:
         async with network(number) as net, open_dht(net, store, allow_private=True, **options) as dht:
             yield net, dht
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(20):
-        while not condition():
-            await trio.sleep(0.005)
 
 
 def knows(dht: DHT, count: int) -> Callable[[], bool]:

@@ -23,6 +23,7 @@ from p2pshare_protocols.peerid import peer_id_from_ed25519
 from p2pshare_protocols.query import parse
 from tests.support_postings import NOW, Clock, Node, nodes
 from tests.support_search import add_directory, add_file
+from tests.support_until import until
 
 TALK = ItemRecord(CID.of(RAW, b"hello"), "2026-raft.mp4", 1 << 30, "video", 7)
 
@@ -48,6 +49,11 @@ def lose(store: Store, identity: bytes) -> None:
     store._db.execute("DELETE FROM posting_records WHERE id = ?", (number,))
     store._db.execute("UPDATE posting_owners SET postings = postings - ? WHERE id = ?", (count, owner))
     store.postings.__init__(store._db)  # type: ignore[misc]  # what it had counted in memory is of before
+
+
+def placed(node: Node) -> bool:
+    """Is every word of what it shares where it should be?"""
+    return not node.store.own_postings.unpublished(1) and not node.store.own_postings.counts()["waiting"]
 
 
 def state(node: Node, at: Node, time: float = NOW, digest: bytes = b"") -> wire.Statement:
@@ -90,14 +96,14 @@ async def test_an_item_that_is_unshared_or_hidden_is_not_found(tmp_path: Path) -
         assert item is not None
         a.store.items.remove(item.id)
         a.placer.wake()
-        with trio.fail_after(10):
-            while b.store.postings.count() or c.store.postings.count():
-                await trio.sleep(0.01)
+        await until(lambda: not b.store.postings.count() and not c.store.postings.count())
         assert (await c.search("raft"))[0] == []
         assert a.store.own_postings.counts() == {"records": 0, "terms": 0, "waiting": 0}
         old = replace(TALK, cid=cid, name="raft.mp4")
         signed = item_record.sign(old, a.publisher.private)
-        assert await ask(a, b, wire.Store(state(a, b), (wire.Entry(signed, ("raft",)),))) == wire.Kept((0,), refused=(1,))
+        assert await ask(a, b, wire.Store(state(a, b), (wire.Entry(signed, ("raft",)),))) == wire.Kept(
+            (0,), refused=(1,)
+        )
 
 
 async def test_false_signatures_wrong_terms_old_sequences_and_foreign_statements_are_refused(tmp_path: Path) -> None:
@@ -179,9 +185,7 @@ async def test_a_heartbeat_brings_back_what_a_node_lost_and_keeps_it_shown(tmp_p
         assert b.store.postings.count() < before
         clock.now += 25 * 3600
         a.placer.wake()
-        with trio.fail_after(10):
-            while b.store.postings.count() < before:
-                await trio.sleep(0.01)
+        await until(lambda: b.store.postings.count() >= before)
         clock.now += 47 * 3600
         assert len(b.keeper.look_up("raft", parse("raft"), 10)[0]) == 1
         clock.now += 2 * 3600
@@ -207,9 +211,7 @@ async def test_a_node_that_was_away_when_something_was_withdrawn_hears_it_later(
         assert b.store.postings.count() == 6
         clock.now += 25 * 3600
         a.placer.wake()
-        with trio.fail_after(10):
-            while b.store.postings.count() > 3:
-                await trio.sleep(0.01)
+        await until(lambda: b.store.postings.count() <= 3)
         assert (await b.search("paxos"))[1]["results"] == 1
         assert (await b.search("raft"))[1]["results"] == 0
 
@@ -222,10 +224,7 @@ async def test_a_restart_goes_on_with_what_was_not_placed(tmp_path: Path) -> Non
         assert await a.placer.post(item) == (await a.dht.provide(item.cid))
         assert a.store.own_postings.counts()["waiting"] == 3  # raft, mp4, video
     async with nodes(2, tmp_path) as (a, b):
-        with trio.fail_after(10):
-            while a.store.own_postings.counts()["waiting"]:
-                a.placer.wake()
-                await trio.sleep(0.01)
+        await until(lambda: not a.store.own_postings.counts()["waiting"], nudge=a.placer.wake)
         assert b.store.postings.count() == 3
 
 
@@ -247,10 +246,8 @@ async def test_what_a_publisher_has_beyond_250_under_a_word_is_found_in_its_over
     async with nodes(3, tmp_path) as (a, b, c):
         for number in range(300):
             add_file(a.store, f"raft-{number}.txt")
-        with trio.fail_after(60):
-            a.placer.wake()
-            while a.store.own_postings.unpublished(1) or a.store.own_postings.counts()["waiting"]:
-                await trio.sleep(0.05)
+        a.placer.wake()
+        await until(lambda: placed(a), 60)
         assert b.store.postings.counts(["raft"]) == {"raft": 250}
         assert [one.publisher for one in b.store.postings.full("raft")] == [a.publisher.public]
         for number in (10, 150, 299):
@@ -272,15 +269,11 @@ async def test_a_word_that_is_too_common_for_a_node_is_found_in_its_shards(tmp_p
             one.store.postings._room = 30
         for number in range(60):
             add_file(a.store, f"raft n{number:02}.txt")
-        with trio.fail_after(60):
-            a.placer.wake()
-            while a.store.own_postings.unpublished(1) or a.store.own_postings.counts()["waiting"]:
-                await trio.sleep(0.05)
-            clock.now += 25 * 3600
-            parts = postings_shard.children("raft")
-            while sum(b.store.postings.counts(parts).values()) < 60 or a.store.own_postings.counts()["waiting"]:
-                a.placer.wake()
-                await trio.sleep(0.05)
+        a.placer.wake()
+        await until(lambda: placed(a), 60)
+        clock.now += 25 * 3600
+        parts = postings_shard.children("raft")
+        await until(lambda: sum(b.store.postings.counts(parts).values()) >= 60 and placed(a), 60, nudge=a.placer.wake)
         assert b.store.postings.counts(["raft"]) == {"raft": 30}
         rows, done = await d.search("raft", limit=1000)
         assert (len(rows), done["complete"]) == (60, True)
