@@ -18,6 +18,7 @@ FIGURES = {
     "small-files": "bench.small_files",
     "publish": "bench.publish",
     "many-files": "bench.many_files",
+    "directory": "bench.directory",
     "start": "bench.start",
     "dht": "bench.dht",
     "index": "bench.index",

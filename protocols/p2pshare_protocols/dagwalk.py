@@ -39,7 +39,7 @@ class DagWalk:
     """
 
     def __init__(
-        self, root: CID, *, max_entries: int = 1_000_000, max_nodes: int = 2_000_000, max_depth: int = 64
+        self, root: CID, *, max_entries: int = 1_048_576, max_nodes: int = 2_000_000, max_depth: int = 64
     ) -> None:
         self._root = root.v1
         self._max_entries = max_entries
@@ -218,7 +218,6 @@ class _Planner:
         return Plan(root, entries, sum(known) if len(known) == len(sizes) else None, len(sizes))
 
     def _entry(self, path: tuple[bytes, ...], cid: CID, claim: int | None) -> Entry:
-        self._spend(1)
         if cid.codec == RAW:
             return _raw_entry(path, cid, claim)
         node = self._nodes[cid]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from p2pshare_protocols import builder, dagpb, unixfs
+from p2pshare_protocols import builder, dagpb, hamt, unixfs
 from p2pshare_protocols.builder import V0_2015, V1_2025
 from p2pshare_protocols.cid import CID, DAG_PB, RAW
 from p2pshare_protocols.dagplan import Inline, Leaf, Plan
@@ -174,6 +174,16 @@ def test_bounds_on_entries_and_nodes() -> None:
         walk(root, blocks, max_entries=100)
     with pytest.raises(RemoteProtocolError):
         walk(root, blocks, max_nodes=100)
+
+
+def test_each_entry_of_a_sharded_directory_counts_once() -> None:
+    links = [dagpb.Link(CID.of(RAW, b"%d" % number), b"%d" % number, 1) for number in range(1000)]
+    root, made = hamt.build(links)
+    assert len(made) > 1
+    blocks = dict(made)
+    assert len(walk(root.cid, blocks, max_nodes=1000 + 2 * len(made)).entries) == 1001
+    with pytest.raises(RemoteProtocolError):
+        walk(root.cid, blocks, max_nodes=1000)
 
 
 def test_a_part_that_is_not_what_was_said() -> None:
