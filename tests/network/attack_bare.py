@@ -59,7 +59,7 @@ async def _half_open(attack: Attack, sources: list[str], said: bytes) -> dict[st
                         await stream.send_all(said)
                     while await stream.receive_some(4096):
                         pass
-            await trio.sleep(0.5)
+            await trio.sleep(0.5)  # the attack's own pace
 
     with trio.move_on_after(attack.seconds):
         async with trio.open_nursery() as nursery:

@@ -8,9 +8,10 @@ from typing import Any
 import trio
 
 from p2pshare.net import ping
+from p2pshare.net.upgrade import Upgraded
 from p2pshare_protocols import varint
 from p2pshare_protocols.multistream import encode
-from p2pshare_protocols.yamux_frames import DATA, SYN, WINDOW_UPDATE, frame
+from p2pshare_protocols.yamux_frames import ACK, DATA, HEADER, PING, SYN, WINDOW_UPDATE, frame, unpack_from
 from tests.fuzz.mutations import mutations
 from tests.network.attacker import BAD_NAMES, GREETING, LOST, Attack, ready
 from tests.network.victim import RAISES
@@ -80,10 +81,24 @@ async def hoard_pings(attack: Attack) -> dict[str, Any]:
     for number in range(attack.count):
         upgraded = await attack.secured(number + 100)
         attack.kept.append(upgraded)  # type: ignore[arg-type]
-        await upgraded.secure.send_all(b"".join(frame(DATA, SYN, id, len(said)) + said for id in range(1, 513, 2)))
-    await trio.sleep(1)
+        opened = b"".join(frame(DATA, SYN, id, len(said)) + said for id in range(1, 513, 2))
+        await upgraded.secure.send_all(opened + frame(PING, SYN, 0, number))
+        with suppress(*LOST):
+            await _pinged(upgraded)
     ready()
     return {}
+
+
+async def _pinged(upgraded: Upgraded) -> None:
+    """Waits for the answer to a ping of the muxer: what was sent before it has been taken by then."""
+    received = b""
+    while data := await upgraded.secure.receive_some(1 << 16):
+        received += bytes(data)
+        while len(received) >= HEADER:
+            _, kind, flags, _, length = unpack_from(memoryview(received), 0)
+            if kind == PING and flags & ACK:
+                return
+            received = received[HEADER + (length if kind == DATA else 0) :]
 
 
 _SAID = {  # what speaks a protocol well enough to be mutated
