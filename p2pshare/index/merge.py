@@ -34,6 +34,7 @@ class _Result:
     holders: set[str] = field(default_factory=set)
     subnets: set[str] = field(default_factory=set)
     publishers: dict[str, str] = field(default_factory=dict)  # peer ID -> the subnet it stood in, "" when not known
+    signed: set[str] = field(default_factory=set)  # publishers whose signatures were checked
     names: dict[str, Row] = field(default_factory=dict)  # other names of the same content
     stand: Stand = ""
     crowded: bool = False
@@ -46,15 +47,27 @@ class _Result:
             self.holders.add(hit.holder)
         if hit.subnet:
             self.subnets.add(hit.subnet)
-        publisher = hit.row.publisher
-        if publisher and (publisher in self.publishers or len(self.publishers) < _PUBLISHERS):
-            self.publishers[publisher] = self.publishers.get(publisher) or (
-                hit.subnet if hit.holder == publisher else ""
-            )
-            if not self.row.publisher or STANDS[stand] > STANDS[self.stand]:
-                self.row, self.stand = replace(self.row, publisher=publisher), stand
+        if hit.row.publisher:
+            self._publisher(hit, stand)
         if hit.row.name != self.row.name and len(self.names) < _ALSO:
             self.names.setdefault(hit.row.name, hit.row)
+
+    def _publisher(self, hit: Hit, stand: Stand) -> None:
+        """Rows of the DHT are signed; peers say of themselves that they publish, under the node's name."""
+        publisher, signed = hit.row.publisher, hit.tier == "dht"
+        if publisher in self.publishers or len(self.publishers) < _PUBLISHERS:
+            subnet = hit.subnet if hit.holder == publisher else ""
+            self.publishers[publisher] = self.publishers.get(publisher) or subnet
+        better = (STANDS[stand], signed) > (STANDS[self.stand], bool(self.signed))
+        if not self.row.publisher or better:
+            self.row, self.stand = replace(self.row, publisher=publisher), stand
+        if signed and len(self.signed) < _PUBLISHERS:
+            self.signed.add(publisher)
+
+    @property
+    def independent(self) -> int:
+        """Publishers in subnets of their own; one when no subnet is known."""
+        return max(1, len(set(filter(None, self.publishers.values()))))
 
     def parts(self, now: float) -> dict[str, float]:
         evidence = Evidence(
@@ -62,7 +75,7 @@ class _Result:
             sources=len(self.holders),
             publisher=self.stand,
             held=self.tier == "local",
-            publishers=len(set(self.publishers.values())),
+            publishers=self.independent,
             age=now - self.row.created if self.row.created else None,
         )
         found = result_rank.parts(evidence)
@@ -194,7 +207,7 @@ class Merge:
             **_shown(row),
             "type": row.type,
             "publisher": row.publisher,
-            "publishers": len(result.publishers),
+            "publishers": len(result.signed or result.publishers),
             "sources": len(result.holders),
             "tier": result.tier,
             "score": result.score(self._now),
@@ -227,8 +240,8 @@ def _why(result: _Result) -> str:
     reasons = [result.rank.why, _sources(result)]
     if result.stand in ("trusted", "known"):
         reasons.append(f"publisher {result.stand}")
-    if (independent := len(set(result.publishers.values()))) > 1:
-        reasons.append(f"{independent} independent publishers")
+    if result.independent > 1:
+        reasons.append(f"{result.independent} independent publishers")
     if result.crowded:
         reasons.append("more of the same")
     return " · ".join(filter(None, reasons))

@@ -33,8 +33,16 @@ def test_a_name_is_found_while_its_publisher_is_away_and_has_a_source_when_it_is
         a.start(bootstrap(b.address()))
         assert d.json("search", "consensuslecture", "--sort", "name")[0]["sources"] == 1
 
+        (tmp_path / "got").mkdir()
+        d.json("fetch", link, "-o", str(tmp_path / "got" / talk.name))
+        told = d.json("search", "consensus", "lecture", "--explain")
+        mine = [row for row in told if row["event"] == "result"][-1]
+        assert mine["publisher"] == rows[0]["publisher"]  # of whom something was fetched
+        assert (mine["parts"]["publisher"], mine["parts"]["proof"], mine["tier"]) == (0.06, 0.05, "local")
+        assert (told[-1]["complete"], told[-1]["missing"]) == (True, [])
+
         a.json("unshare", link)
-        assert search_until_gone(d, "consensus") == []
+        assert search_until_gone(c, "consensus") == []
 
 
 def search_until_gone(node: RealNode, words: str) -> list[str]:

@@ -119,6 +119,14 @@ def test_a_thousand_identities_of_one_subnet_are_one_publisher() -> None:
     assert "2 independent publishers" in event["why"]
 
 
+def test_a_node_and_its_publishers_key_are_one_publisher_and_the_key_is_shown() -> None:
+    signed = hit(row("raft.mp4", publisher=ALICE))
+    claimed = hit(row("raft.mp4", publisher=BOB), BOB, "203.0.113.0/24", "peer")
+    for order in ((signed, claimed), (claimed, signed)):
+        [event] = merged(*order)
+        assert (event["publisher"], event["publishers"], event["parts"]["publishers"]) == (ALICE, 1, 0)
+
+
 def test_the_same_content_under_other_names_is_one_row_that_tells_them() -> None:
     [event] = merged(
         hit(row("raft.mp4", "same"), "a"), hit(row("raft talk.mp4", "same"), "b"), hit(row("raft.mp4", "same"), "c")
