@@ -25,12 +25,14 @@ from p2pshare.store.own_postings import WAITING, Mine
 from p2pshare_protocols import index_postings as wire
 from p2pshare_protocols import item_record, postings_shard
 from p2pshare_protocols.item_record import ItemRecord, Signed, Tombstone
-from p2pshare_protocols.postings_place import REPLICAS
+from p2pshare_protocols.postings_place import REPLICAS, Life
 
-SWEEP: Final = 24 * 3600.0  # seconds after which a term's place is looked up again
-SPARSE: Final = 600.0  # the same while there are fewer than 8 servers to place at
+SPARSE: Final = (
+    600.0  # seconds after which a term's place is looked up again while there are fewer than 8 servers to place at
+)
 FAILED: Final = 120.0  # the same when a server did not take them
 BEAT: Final = 24 * 3600.0
+_SWEPT: Final = "index.sweep"  # in the store: the same otherwise, as the last sweeps showed servers to live
 _TERMS: Final = 200  # placed in one go
 _FEW: Final = 50  # the same in the background
 _BURIED: Final = 100  # records made tombstones in one go
@@ -43,6 +45,7 @@ _NODES: Final = 4  # at the same time
 _FULL: Final = 10_000  # terms that are remembered as full
 _LATER: Final = 3600.0  # seconds until a node that did not take a heartbeat is tried again
 _Standing = tuple[str, int, bytes, int]  # term, record, identity, sequence
+_Refused = defaultdict[tuple[int, str], set[str]]  # (record, term) -> the nodes that have no room for it
 _log = logging.getLogger(__name__)
 
 
@@ -73,7 +76,8 @@ class Placer:
         self._urgent: dict[int, None] = {}
         self._later: dict[str, float] = {}
         self._signer = Signer(store, publisher, files_inside=files_inside, begun=self._nudge, wall_clock=wall_clock)
-        self._full: OrderedDict[str, set[str]] = OrderedDict()  # terms, and the nodes that said their lists are full
+        self._full = OrderedDict(self._own.said_full(_FULL))  # terms, and the nodes that said their lists are full
+        self._life = Life(float(store.get_meta(_SWEPT) or 0.0))
 
     # -- what the verbs call --
 
@@ -147,8 +151,9 @@ class Placer:
             self._look |= bool(gone or new)
         begin = trio.current_time()
         hurried = self._hurried()
-        terms = hurried or self._own.waiting(_FEW) or self._own.due(self._now(), _FEW)
-        if terms and await self._place(terms):
+        waiting = hurried or self._own.waiting(_FEW)
+        terms = waiting or self._own.due(self._now(), _FEW)
+        if terms and await self._place(terms, sweep=not waiting):
             if not hurried:
                 with trio.move_on_after(min(1.0, REST * (trio.current_time() - begin))):
                     await self._wake.wait()
@@ -196,7 +201,7 @@ class Placer:
             await trio.lowlevel.checkpoint()
         self._own.forget(item)
 
-    async def _place(self, terms: list[str]) -> bool:
+    async def _place(self, terms: list[str], *, sweep: bool = False) -> bool:
         """Place what waits under `terms`, and what stands there already at servers that are new. False: no server."""
         plans: dict[str, dict[int, tuple[Mine, list[str]]]] = defaultdict(dict)
         tasks: list[tuple[str, list[str], list[Mine]]] = []
@@ -205,27 +210,55 @@ class Placer:
             if not nodes:
                 continue
             before = self._own.nodes_of(term)
+            if sweep:
+                self._see_life(nodes, before)
+                self._own.offer_again(term, everything=False)
             mine = self._own.under(term, waiting_only=not before or set(nodes) <= set(before))
             for one in mine:
                 for node in _places(one, nodes, before):
                     plans[node].setdefault(one.id, (one, []))[1].append(term)
             tasks.append((term, nodes, mine))
             await trio.lowlevel.checkpoint()
+        full = {term for term, nodes, _ in tasks if self._is_full(term, len(nodes))}
         took: set[str] = set()
+        refused: _Refused = defaultdict(set)
         limiter = trio.CapacityLimiter(_NODES)
         async with trio.open_nursery() as nursery:
             for node, records in plans.items():
-                nursery.start_soon(self._tell, node, list(records.values()), took, limiter)
+                nursery.start_soon(self._tell, node, list(records.values()), took, refused, limiter)
         for term, nodes, mine in tasks:
-            self._note(term, nodes, mine, took, set(plans))
+            self._note(term, nodes, mine, took, set(plans), refused)
+            if self._is_full(term, len(nodes)) and (sweep or term not in full):  # what stood there before it was full
+                mine = [*mine, *self._own.under(term, waiting_only=False)]
             self._part(term, mine, len(nodes))
         self._changed()
         return any(node in took for node in plans) or (bool(tasks) and not plans)
 
-    def _say_full(self, node: str, term: str) -> None:
-        self._full.setdefault(term, set()).add(node)
+    def _see_life(self, nodes: list[str], before: tuple[str, ...]) -> None:
+        """Whether servers live long, from a term that had all its servers at the last sweep."""
+        if len(before) < REPLICAS:
+            return
+        after = self._life.after
+        self._life.found(len(before), len(set(before).intersection(nodes)))
+        if self._life.after != after:
+            self._store.set_meta(_SWEPT, str(self._life.after))
+
+    def _say_full(self, node: str, term: str, full: bool = True) -> None:
+        """Remember, also over a restart, whether a node says that its list of a term is full."""
+        said = self._full.get(term, set())
+        if full == (node in said):
+            return
+        said = said | {node} if full else said - {node}
+        self._own.say_full(term, said)
+        if said:
+            self._full[term] = said
+        else:
+            del self._full[term]
         if len(self._full) > _FULL:
             self._full.popitem(last=False)
+
+    def _is_full(self, term: str, nodes: int) -> bool:
+        return postings_shard.agreed(len(self._full.get(term, ())), nodes)
 
     def _hear_full(self, node: str, terms: Iterable[str]) -> None:
         """What a heartbeat told: all that stands under a term with a full list, from long ago too, is to be parted."""
@@ -235,7 +268,7 @@ class Placer:
 
     def _part(self, term: str, mine: Iterable[Mine], nodes: int) -> None:
         """What stands under a term whose list is full, as enough of its `nodes` say, is to stand in a shard too."""
-        if not postings_shard.agreed(len(self._full.get(term, ())), nodes):
+        if not self._is_full(term, nodes):
             return
         found: list[tuple[int, str, bytes]] = []
         for one in mine:
@@ -246,33 +279,54 @@ class Placer:
                     found.append((one.id, beyond, place_of(beyond)))
         self._own.also(found)
 
-    def _note(self, term: str, nodes: list[str], mine: list[Mine], took: set[str], told: set[str]) -> None:
-        """Write down where a term stands now: at those that `took`, and at those that had it and were not `told`."""
+    def _note(  # noqa: PLR0917 - it is the end of _place
+        self, term: str, nodes: list[str], mine: list[Mine], took: set[str], told: set[str], refused: _Refused
+    ) -> None:
+        """Write down where a term stands now: at those that `took`, and at those that had it and were not `told`.
+
+        What all of them `refused` since their lists are full stands in a shard only, and is not offered again, but for
+        one a sweep that finds out whether there is room now.
+        """
         before = self._own.nodes_of(term)
         there = [node for node in nodes if node in took or (node in before and node not in told)]
         if not there and mine:
             return  # nobody took them; they wait
-        pause = FAILED if len(there) < len(nodes) else SPARSE if len(nodes) < REPLICAS else SWEEP
+        pause = FAILED if len(there) < len(nodes) else SPARSE if len(nodes) < REPLICAS else self._life.after
         beyond = item_record.overflow(term, self._publisher.public)
-        self._own.placed(term, there, self._now() + pause, mine, overflow=(beyond, place_of(beyond)))
+        heard = took.intersection(nodes)
+        full = self._is_full(term, len(nodes))
+        over = {one.id for one in mine if full and heard and refused[one.id, term] >= heard}
+        due, more = self._now() + pause, (beyond, place_of(beyond))
+        self._own.placed(term, there, due, mine, overflow=more, refused=over)
+        if not full and any(one.placed == WAITING and not refused[one.id, term] for one in mine):
+            self._own.offer_again(term, everything=True)
 
     async def _tell(
-        self, node: str, records: list[tuple[Mine, list[str]]], took: set[str], limiter: trio.CapacityLimiter
+        self,
+        node: str,
+        records: list[tuple[Mine, list[str]]],
+        took: set[str],
+        refused: _Refused,
+        limiter: trio.CapacityLimiter,
     ) -> None:
         """Give a node what it is to have. It is in `took` when it answered to all of it."""
         async with limiter:
             try:
                 async with open_line(self._net, node, _LINE) as line:
-                    await self._send(line, node, records)
+                    for refusal in await self._send(line, node, records):
+                        refused[refusal].add(node)
             except P2PShareError as error:
                 _log.debug("%s did not take postings: %s", node, error)
                 return
         took.add(node)
 
-    async def _send(self, line: Line, node: str, records: Iterable[tuple[Mine, list[str]]]) -> None:
+    async def _send(self, line: Line, node: str, records: Iterable[tuple[Mine, list[str]]]) -> list[tuple[int, str]]:
+        """Give a node records under their terms; the (record, term) for which it has no room."""
+        refused: list[tuple[int, str]] = []
         by = self._state(node)
         key = self._publisher.public
         records = list(records)
+        numbers = {one.body: one.id for one, _ in records}
         entries = [
             wire.Entry(Signed(key, one.body, one.signature), tuple(terms[at : at + wire.MAX_TERMS]))
             for one, terms in records
@@ -282,12 +336,16 @@ class Placer:
         for batch in wire.batches(by, entries):
             answer = await line.ask(batch)
             if isinstance(answer, wire.Kept):
-                for term in {term for entry in batch.entries for term in entry.terms}.intersection(answer.sharded):
-                    self._say_full(node, term)
+                for term in {term for entry in batch.entries for term in entry.terms}:
+                    self._say_full(node, term, term in answer.sharded)
+                for entry, bits in zip(batch.entries, answer.refused, strict=False):
+                    number = numbers[entry.signed.body]
+                    refused += [(number, term) for n, term in enumerate(entry.terms) if bits >> n & 1]
         gone = [Signed(key, one.body, one.signature) for one, _ in records if one.removed]
         for at in range(0, len(gone), wire.MAX_ENTRIES):
             await line.ask(wire.Remove(by, tuple(gone[at : at + wire.MAX_ENTRIES])))
         self._own.heard(node, self._now())
+        return refused
 
     def _state(self, node: str, digest: bytes = b"") -> wire.Statement:
         return wire.state(self._publisher.private, int(self._now()), self._net.peer_id, node, digest)

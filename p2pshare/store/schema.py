@@ -157,6 +157,7 @@ _PROOFS: Final = (
     "ALTER TABLE posting_records ADD COLUMN proven INTEGER NOT NULL DEFAULT 0",
     "UPDATE posting_owners SET since = seen",
     "ALTER TABLE own_terms ADD COLUMN full TEXT NOT NULL DEFAULT '[]'",
+    "CREATE INDEX own_terms_full ON own_terms (term) WHERE full <> '[]'",
 )
 
 # Searches that go on, and what each has told already: 16 bytes of a hash of the CID, what was found last with the

@@ -15,7 +15,27 @@ CROWDED: Final = 24  # servers that keep a term in a region that is taken as sur
 NEAR: Final = 4  # of them the nearest; the others from afar, where made-up nodes are no more than others
 EXPECTED: Final = 4  # the 8th nearest is on average at 8/n of the key space; nearer than 4/n is too near
 
+LONG: Final = 24 * 3600.0  # seconds after which a term's place is looked up again where servers live long
+SHORT: Final = 12 * 3600.0  # and where they do not: more than a third of the keepers was gone at the last sweep
+JUDGED: Final = 64  # keepers that are looked at before their life is judged
 T = TypeVar("T")
+
+
+class Life:
+    """How long servers live, from what a sweep finds: when it is to be done again. `after` in seconds, from before."""
+
+    def __init__(self, after: float = LONG) -> None:
+        self.after = SHORT if after == SHORT else LONG
+        self._there = self._before = 0
+
+    def found(self, before: int, there: int) -> None:
+        """Of `before` servers that kept a term at the last sweep `there` are still among those that are to keep it."""
+        self._before += before
+        self._there += there
+        if self._before >= JUDGED:
+            self.after = SHORT if 3 * (self._before - self._there) > self._before else LONG
+            self._before //= 2  # what is older counts less
+            self._there //= 2
 
 
 def surrounded(distances: Sequence[int], size: float | None) -> bool:
