@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,50 @@ async def test_what_one_node_shares_is_found_by_another_through_nodes_that_keep_
         ]
         assert (await c.search("raft -lecture type:text"))[0][0]["name"] == "テスト raft.txt"
         assert (await c.search("paxos"))[0] == []
+
+
+async def test_names_of_every_script_are_found_by_a_part_in_the_network_too(tmp_path: Path) -> None:
+    names = {
+        "문서": unicodedata.normalize("NFD", "한국어문서.pdf"),  # as macOS writes it
+        "テスト": "日本語のテスト.txt",
+        "深度学习": "基于深度学习的图像识别.pdf",
+        "café": unicodedata.normalize("NFD", "Café.pdf"),
+    }
+    async with nodes(3, tmp_path) as (a, _, c):
+        cids = {words: str(await shared(a, name)) for words, name in names.items()}
+        for words, cid in cids.items():
+            for typed in (words, unicodedata.normalize("NFD", words)):
+                rows, done = await c.search(typed)
+                assert [row["cid"] for row in rows] == [cid], typed
+                assert done["missing"] == []
+
+
+async def test_cancelling_a_search_resets_the_streams_at_the_storing_nodes(tmp_path: Path) -> None:
+    asked: list[str] = []
+    gone = trio.Event()
+
+    async def hanging(stream: Stream) -> None:
+        await stream.receive_exactly(5)
+        asked.append(stream.peer_id)
+        try:
+            while await stream.receive_some():
+                pass
+            await trio.sleep_forever()  # it ended properly: nobody told us to stop
+        except trio.BrokenResourceError:
+            gone.set()
+            raise
+
+    async with nodes(3, tmp_path) as (a, b, c):
+        await shared(a, "raft.mp4")
+        for node in (a, b):
+            node.net.unhandle(PROTOCOL)
+            node.net.handle(PROTOCOL, hanging)
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(c.search, "raft")
+                await until(lambda: len(asked) == 2)
+                nursery.cancel_scope.cancel()
+            await gone.wait()
 
 
 async def test_an_item_that_is_unshared_or_hidden_is_not_found(tmp_path: Path) -> None:
