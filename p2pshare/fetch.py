@@ -11,7 +11,7 @@ import mimetypes
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -30,7 +30,8 @@ from p2pshare.exchange.partial import Partials
 from p2pshare.exchange.resume import part_of
 from p2pshare.exchange.selection import parse_span
 from p2pshare.net.api import Network
-from p2pshare.store import Item, ItemDraft, NameRow, Store
+from p2pshare.store import Item, ItemDraft, Store
+from p2pshare.store.names import NameTuple
 from p2pshare_protocols.builder import V1_2025
 from p2pshare_protocols.cid import BLAKE3, CID
 from p2pshare_protocols.dagplan import Entry, Leaf
@@ -298,8 +299,11 @@ async def _add_to_catalogue(parts: FetchParts, fetched: Fetched, job: FetchJob) 
     chunks: dict[int, list[tuple[bytes, int, int]]] = {}
     for number, entry in enumerate(fetched.entries):
         if entry.kind == "file":
-            leaves = [segment for segment in entry.segments if isinstance(segment, Leaf) and segment.size]
-            chunks[number] = [(leaf.cid.v1.binary, leaf.offset, leaf.size or 0) for leaf in leaves]
+            chunks[number] = [
+                (segment.cid.v1.binary, segment.offset, segment.size)
+                for segment in entry.segments
+                if isinstance(segment, Leaf) and segment.size
+            ]
     numbers = list(chunks)
     for at in range(0, len(numbers), _FILES_A_TURN):
         await trio.lowlevel.checkpoint()
@@ -340,21 +344,25 @@ def _draft(fetched: Fetched) -> ItemDraft:
     )
 
 
-def _names(fetched: Fetched) -> list[NameRow]:
-    rows = []
+def _names(fetched: Fetched) -> Iterator[NameTuple]:
+    """(path, name, CID, size, kind) of what is inside, in the order of the plan."""
+    plain: dict[tuple[bytes, ...], bool] = {(): True}  # directories whose names a path can have
     for number, entry in enumerate(fetched.entries):
-        if entry.path and entry.cid is not None:
-            text, last = _text(fetched, number)
-            if len(text) <= _LONGEST:
-                rows.append(NameRow(text, last, entry.cid, entry.size or 0, entry.kind))
-    return rows
+        path = entry.path
+        if not path or entry.cid is None:
+            continue
+        above = plain.get(path[:-1], False) and _is_plain(path[-1])
+        if entry.kind == "directory":
+            plain[path] = above
+        if above:
+            text = b"/".join(path).decode("utf-8", "surrogateescape")
+            last = text.rpartition("/")[2]
+        else:  # as on our disk
+            names = fetched.destination.safe_path(number)
+            text, last = "/".join(names), names[-1]
+        if len(text) <= _LONGEST:
+            yield text, last, entry.cid.v1.binary, entry.size or 0, entry.kind
 
 
-def _text(fetched: Fetched, number: int) -> tuple[str, str]:
-    """An entry's path inside the item, and its last name. As on our disk when a name is none that a path can have."""
-    path = fetched.entries[number].path
-    if any(not name or b"/" in name or b"\0" in name or name in {b".", b".."} for name in path):
-        names = fetched.destination.safe_path(number)
-        return "/".join(names), names[-1]
-    text = b"/".join(path).decode("utf-8", "surrogateescape")
-    return text, path[-1].decode("utf-8", "surrogateescape")
+def _is_plain(name: bytes) -> bool:
+    return bool(name) and b"/" not in name and b"\0" not in name and name not in {b".", b".."}

@@ -20,6 +20,7 @@ from p2pshare.content.hashing import CHANGED, Hashed, Hasher, run_ordered
 from p2pshare.content.walk import FoundFile, Scan, skip
 from p2pshare.errors import LocalError, SourceChanged
 from p2pshare.store import Item, ItemDraft, NameRow, SourceFile, Store
+from p2pshare.store.names import NameTuple
 from p2pshare.store.references import Known
 from p2pshare_protocols.builder import Built, FileBuilder, Profile
 from p2pshare_protocols.cid import BLAKE3, CID, RAW, SHA2_256
@@ -84,7 +85,7 @@ class Publisher:
         self._flush()
         return root, names
 
-    async def make_item(self, draft: ItemDraft, names: Iterable[NameRow]) -> Item:
+    async def make_item(self, draft: ItemDraft, names: Iterable[NameRow | NameTuple]) -> Item:
         """The item that `build` made the content of. An item that was shared from this path before gives way.
 
         Raises SourceChanged when files that were known were unshared meanwhile.
