@@ -11,14 +11,15 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Protocol, TypeVar
 
 import trio
 
 from p2pshare.content import copies, dag
+from p2pshare.content.metadata import MetadataReader
 from p2pshare.content.publisher import Publisher, drop_owner
-from p2pshare.content.walk import FoundDirectory, Scan, Scanner
+from p2pshare.content.walk import FoundDirectory, FoundFile, Scan, Scanner
 from p2pshare.dht.api import Receipt
 from p2pshare.errors import LocalError, P2PShareError, PermissionDenied, UsageError
 from p2pshare.store import Item, ItemDraft, Job, Store
@@ -87,16 +88,18 @@ async def share(
     job: ShareJob,
     announce: Announce | None,
     post: Post | None = None,
+    metadata: MetadataReader | None = None,
     wall_clock: Callable[[], float] = time.time,
 ) -> dict[str, Any]:
     """Share every path of `options`; the "done" event of EXPERIENCE, with "words", "skipped" and "items" (one a path).
 
     `announce` tells the DHT, `post` places the item's words; without them, or when the options say no, nothing leaves
-    this machine. Their failing does not undo the share: the receipts then say 0. Raises LocalError kinds,
+    this machine. Their failing does not undo the share: the receipts then say 0. `metadata` gives a single file the
+    title that stands in it, when the options have none and it is to be found by words. Raises LocalError kinds,
     QuotaExceeded when a copy has no room; "partial" when some of several paths were shared and some not.
     """
     _check(options)
-    verb = _Share(store, options, job, announce=announce, post=post, wall_clock=wall_clock)
+    verb = _Share(store, options, job, announce=announce, post=post, metadata=metadata, wall_clock=wall_clock)
     done: list[dict[str, Any]] = []
     failed: list[tuple[str, P2PShareError]] = []
     for number, path in enumerate(options.paths):
@@ -151,6 +154,7 @@ class _Share:
         *,
         announce: Announce | None,
         post: Post | None,
+        metadata: MetadataReader | None,
         wall_clock: Callable[[], float],
     ) -> None:
         self._store = store
@@ -158,6 +162,7 @@ class _Share:
         self._job = job
         self._announce = announce if options.announce else None
         self._post = post if options.announce and options.index else None
+        self._metadata = metadata if options.index and not options.title else None
         self._now = wall_clock
         self._home = str(store.directory)
         self._limiter = trio.CapacityLimiter(2)
@@ -183,7 +188,8 @@ class _Share:
                     await trio.to_thread.run_sync(_make_copy, scan, copy, limiter=self._limiter)
                 self._job.reason("hashing")
                 root, names = await publisher.build(scan)
-                item = await publisher.make_item(self._draft(scan, root.cid, root.size, name), names)
+                draft = await self._with_metadata(self._draft(scan, root.cid, root.size, name), scan)
+                item = await publisher.make_item(draft, names)
         except BaseException as error:
             if not isinstance(error, trio.Cancelled) or getattr(self._job, "intent", "") == "cancel":
                 publisher.discard()
@@ -219,6 +225,13 @@ class _Share:
             announce=self._options.announce,
             index=self._options.index,
         )
+
+    async def _with_metadata(self, draft: ItemDraft, scan: Scan) -> ItemDraft:
+        if self._metadata is None or not isinstance(scan.root, FoundFile):
+            return draft
+        found = await self._metadata.read(scan.root.path)
+        kind = found.type if draft.type == "other" and found.type else draft.type
+        return replace(draft, title=found.title, type=kind)
 
     async def _receipt(self, item: Item, scan: Scan) -> dict[str, Any]:
         findable = await self._attempt("telling the network who has it", self._announce, item.cid)

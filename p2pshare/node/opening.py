@@ -14,6 +14,7 @@ import trio
 from p2pshare import fetch, publish
 from p2pshare.config import Config
 from p2pshare.content import BlockReader
+from p2pshare.content.metadata import MetadataReader
 from p2pshare.dht import DHT, open_dht
 from p2pshare.dht.engine import IPFS, Mode
 from p2pshare.exchange.limits import keep_schedule
@@ -89,6 +90,7 @@ async def open_node(
                         people=index.people,
                         watcher=watcher,
                         publisher=index.publisher,
+                        metadata=MetadataReader(config.texts("index.metadata")),
                         doctor=doctor,
                         wall_clock=wall_clock,
                         index_changed=index.wake,

@@ -11,6 +11,7 @@ import trio
 
 from p2pshare import fetch, publish, search
 from p2pshare.content import BlockReader
+from p2pshare.content.metadata import MetadataReader
 from p2pshare.dht import DHT
 from p2pshare.errors import LocalError, NotFound, P2PShareError, UsageError
 from p2pshare.exchange.look import Seen, look
@@ -53,6 +54,7 @@ class RunningNode:
         wall_clock: Callable[[], float],
         index_changed: Callable[[], None] = lambda: None,
         publisher: str = "",
+        metadata: MetadataReader | None = None,
         meeting: Meeting | None = None,
     ) -> None:
         self._meeting = meeting
@@ -66,6 +68,7 @@ class RunningNode:
         self._people = people
         self._watcher = watcher
         self._publisher = publisher
+        self._metadata = metadata
         self._doctor = doctor
         self._now = wall_clock
 
@@ -136,6 +139,7 @@ class RunningNode:
             job=job,
             announce=now if waits else later,
             post=post if waits else None,
+            metadata=self._metadata,
             wall_clock=self._now,
         )
         if not waits:

@@ -237,6 +237,13 @@ KEYS: dict[str, Key] = {
             _flag,
         ),
         Key(
+            "index.metadata",
+            ("audio",),
+            "What is asked for its title when a share has none: a file is read by a process that may do nothing else.",
+            'a list of "audio" and "document" (PDF; needs p2pshare[documents]); [] is neither',
+            _texts(_one_of("audio", "document")),
+        ),
+        Key(
             "index.files_inside",
             10_000,
             "How many files inside one shared directory are placed under their own names.",

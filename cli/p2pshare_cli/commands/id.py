@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import os
+from typing import Any
 
 import click
 
@@ -15,7 +15,14 @@ from p2pshare_cli.groups import Listing
 from p2pshare_cli.home import find_places
 
 
-@click.group("id", cls=functools.partial(Listing, default="show"))
+class _Showing(Listing):
+    """`id` alone is `id show`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, default="show", **options)
+
+
+@click.group("id", cls=_Showing)
 def show_id() -> None:
     """Peer ID and addresses; export-publisher and import-publisher carry the publisher's key."""
 
