@@ -20,6 +20,7 @@ class Addresses:
         self._allow_private = allow_private
         self._seen: dict[str, str] = {}
         self._shares: dict[str, bool] = {}
+        self._subnets: dict[str, frozenset[str]] = {}
         self._seen_until = float("-inf")
 
     def seen_at(self, peer_id: str) -> str | None:
@@ -27,7 +28,7 @@ class Addresses:
         now = trio.current_time()
         if now >= self._seen_until or (peer_id not in self._seen and self._net.is_connected(peer_id)):
             self._seen = {peer.peer_id: peer.address for peer in self._net.peers()}
-            self._shares = {}
+            self._shares, self._subnets = {}, {}
             self._seen_until = now + SEEN_FOR
         return self._seen.get(peer_id)
 
@@ -46,8 +47,12 @@ class Addresses:
     def subnets(self, peer_id: str) -> frozenset[str]:
         """Where a peer is, for bounds: its IPv4 /24 or IPv6 /56; none on a private network that is allowed."""
         address = self.seen_at(peer_id)
-        seen = () if address is None else (address,)
-        return kad_keys.subnets(seen, private_exempt=self._allow_private)
+        subnets = self._subnets.get(peer_id)
+        if subnets is None:
+            subnets = kad_keys.subnets(() if address is None else (address,), private_exempt=self._allow_private)
+            if address is not None:
+                self._subnets[peer_id] = subnets
+        return subnets
 
     def usable(self, addresses: Iterable[str], *, private: bool) -> tuple[str, ...]:
         """Each once, at most 16, private ones only with `private`."""

@@ -38,7 +38,10 @@ MAX_FOUND = 1000
 """Providers given out by one search."""
 PROVIDES = 8
 """Provides at the same time; each has up to ten questions in flight."""
-STORE_PATHS = 2
+PATHS = 2
+"""Disjoint paths of a store, and of a search that came back poor: 99 % is found among half colluders so."""
+POOR = 3
+"""A search that named fewer providers, none of whom we are connected to, goes on as disjoint paths."""
 
 
 class Engine(DHT):
@@ -50,11 +53,14 @@ class Engine(DHT):
         kads: Sequence[Kad],
         records: Records,
         addresses: Addresses,
+        *,
+        paths: int = PATHS,
     ) -> None:
         self._net = net
         self._kads = kads
         self._records = records
         self._addresses = addresses
+        self._paths = paths
         self._role: Role = "client"
         self._why = ""
         self._provides = trio.CapacityLimiter(PROVIDES)
@@ -101,7 +107,7 @@ class Engine(DHT):
             with suppress(P2PShareError):
                 hear(contact.peer_id, await kad.ask(contact.peer_id, question, after=self._claim(contact.peer_id, key)))
 
-        lookup = await kad.look_up(question, hear=hear, paths=STORE_PATHS, store=store)
+        lookup = await kad.look_up(question, hear=hear, paths=self._paths, store=store)
         region = lookup.region()
         async with trio.open_nursery() as nursery:
             for contact in region:
@@ -148,12 +154,17 @@ class Engine(DHT):
             enough = [tell(p.peer_id, self._addresses.usable(p.addresses, private=private)) for p in answer.providers]
             return any(enough)
 
+        def poor() -> int:
+            found = seen - {self._net.peer_id}
+            return 1 if len(found) >= POOR or any(map(self._net.is_connected, found)) else self._paths
+
         with send:
             for peer_id, stored, _ in self._records.live(key):
                 tell(peer_id, tuple(stored))
             async with trio.open_nursery() as nursery:
                 for kad in self._kads:
-                    nursery.start_soon(partial(kad.look_up, Message(Kind.GET_PROVIDERS, key=key), hear=hear))
+                    question = Message(Kind.GET_PROVIDERS, key=key)
+                    nursery.start_soon(partial(kad.look_up, question, hear=hear, poor=poor))
 
     async def find_peer(self, peer_id: str) -> tuple[str, ...]:
         """Addresses that two nodes gave, or that one gave when no other knows the peer. Raises RemoteProtocolError
@@ -255,6 +266,7 @@ async def open_dht(
     reannounced: Callable[[CID, Receipt], None] | None = None,
     limit: float = HARD_LIMIT,
     rate: float = MESSAGES_A_SECOND,
+    paths: int = PATHS,
     rejoin: bool = True,
 ) -> AsyncIterator[DHT]:
     """The DHT on `net`, serving and keeping itself fresh until the context is left.
@@ -263,6 +275,7 @@ async def open_dht(
     `announced` gives the CIDs that are to stay findable: each is provided again every 22 h, and `reannounced`
     hears the outcome. `limit` is the time in seconds that one question may take, `rate` how many messages a second
     announcing again may send. `rejoin`: greet at the start those whom the table held last time.
+    `paths`: disjoint ones of a store, and of a search that came back poor.
     """
     rng = rng or random.SystemRandom()
     addresses = Addresses(net, allow_private=allow_private)
@@ -272,7 +285,7 @@ async def open_dht(
             Kad(protocol, net, addresses, nursery, allow_private=allow_private, rng=rng, limit=limit)
             for protocol in dict.fromkeys(networks)
         ]
-        engine = Engine(net, kads, records, addresses)
+        engine = Engine(net, kads, records, addresses, paths=paths)
         if announced is not None:
             engine.sweep = Sweep(
                 kads, records, addresses, engine, announced=announced, reannounced=reannounced, rate=rate, rng=rng

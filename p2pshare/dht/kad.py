@@ -88,7 +88,8 @@ class Kad:
         except P2PShareError:
             self.table.failed(peer_id, trio.current_time())
             raise
-        self._answered(peer_id)
+        if peer_id not in self.wrong:  # by what it said behind its answer
+            self._answered(peer_id)
         return answer
 
     def blame(self, peer_id: str) -> None:
@@ -148,11 +149,13 @@ class Kad:
         paths: int = 1,
         nearest: int = 0,
         store: Store | None = None,
+        poor: Callable[[], int] = lambda: 1,
     ) -> Lookup:
         """Ask the nodes nearest to `question.key`, until the region is exhausted or `hear` says that it is enough.
 
         With `nearest`, until so many have answered, whatever the region. With `store`, who is nearer than STORE_WITHIN
-        times the region's bound gets its message at once: the record need not wait for the lookup's end.
+        times the region's bound gets its message at once: the record need not wait for the lookup's end. At the end
+        `poor` says of how many disjoint paths it must be the end, now that is known what it brought.
         """
         target = key_of(question.key)
         bound = kad_region.bound(self._size.size)
@@ -175,7 +178,10 @@ class Kad:
                 self._nursery.start_soon(self._query, contact, question, after, answers)
             deadline = lookup.next_deadline()
             if deadline is None or lookup.done:
-                break
+                lookup.widen(poor())
+                if lookup.done:
+                    break
+                continue
             come: list[Answered] = []
             with trio.move_on_at(deadline):
                 come = await answers.take()  # all that came meanwhile: the window is worked out once for all of it

@@ -58,8 +58,12 @@ class Records:
             return
 
     def due(self, keys: Iterable[bytes], every: float = REPUBLISH) -> dict[bytes, float]:
-        """Those of our keys that must be repeated, when each is to be every so many seconds: for how long already."""
+        """Those of our keys that must be repeated, when each is to be every so many seconds: for how long already.
+
+        A record that lasts longer than any can was made before the clock was set back: nobody knows how old it is.
+        """
         now, held = self._wall_clock(), self._providers.expiries(self._own_id)
+        held = {key: expires for key, expires in held.items() if expires <= now + LIFE}
         late = {key: now - held[key] + LIFE - min(every, REPUBLISH) if key in held else 0.0 for key in keys}
         return {key: seconds for key, seconds in late.items() if seconds >= 0.0}
 

@@ -46,12 +46,14 @@ def measure(
     lookups: int,
     *,
     paths: int = 1,
+    poor_paths: int = 1,
     sybils: int = 0,
     behaviour: str = "hides",
     spread: bool = False,
 ) -> Row:
     """`lookups` keys, each provided by one honest node and then sought by another, to the end of its lookup.
 
+    `paths` are those of a store and of a search; with `poor_paths` a search has so many only when it came back poor.
     With `sybils`, so many of an attacker's nodes stand at each key before it is provided; they are gone at the next.
     """
     row = Row(lookups)
@@ -64,7 +66,7 @@ def measure(
         if sybils:
             network.surround(key, sybils, behaviour=behaviour, spread=spread)
         stored = network.provide(provider, key, paths=paths)
-        sought = network.look_up(seeker, key, paths=paths)
+        sought = network.look_up(seeker, key, paths=1 if poor_paths > 1 else paths, poor_paths=poor_paths)
         best = {contact.peer_id for contact in network.nearest(key)}
         row.reached.append(len(best & {contact.peer_id for contact in stored.at}) / len(best))
         row.store_messages.append(stored.messages)

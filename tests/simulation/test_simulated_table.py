@@ -42,6 +42,21 @@ def test_half_of_the_nodes_collude() -> None:
     assert float(row.figures()["queries_to_end_p50"]) <= 45
 
 
+def test_a_search_that_came_back_poor_goes_on_as_disjoint_paths() -> None:
+    """Seven of ten collude: one path loses a twelfth of the keys, and to look on costs only those that found nobody."""
+    one, on = (measure(VirtualNetwork(500, seed=5, colluding=0.7), 60, poor_paths=paths) for paths in (1, 2))
+    assert one.share < 0.95
+    assert on.share >= 0.99
+    assert float(on.figures()["queries_to_end_p50"]) <= float(one.figures()["queries_to_end_p50"]) + 3
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+def test_half_collude_and_only_poor_searches_take_disjoint_paths(seed: int) -> None:
+    row = measure(VirtualNetwork(500, seed=seed, colluding=0.5), 60, paths=2, poor_paths=2)
+    assert row.share >= 0.99
+    assert float(row.figures()["queries_to_end_p50"]) <= 35
+
+
 @pytest.mark.parametrize(
     ("behaviour", "spread"), [("hides", False), ("lies", False), ("hides", True)], ids=["silent", "lying", "spread"]
 )

@@ -179,12 +179,14 @@ class VirtualNetwork:
         wanted: str | None = None,
         greets: bool = False,
         store: set[str] | None = None,
+        poor_paths: int = 1,
     ) -> Outcome:
         """One lookup by `asker`, alone on the network, from now on; moves the clock to its end.
 
         With `wanted` it ends when that provider has been named, as a search does once one really serves. With
         `greets` those that are asked learn of the asker, as the daemon does. With `store`, who is near enough when it
-        is asked is entered there and keeps a record of the asker.
+        is asked is entered there and keeps a record of the asker. A search that named nobody who serves goes on as
+        `poor_paths` disjoint ones, as the daemon's does.
         """
         begun = self.now
         found: set[str] = set()
@@ -214,7 +216,10 @@ class VirtualNetwork:
                 serial += 1
                 heapq.heappush(events, (self.now + delay, serial, contact.peer_id, lives))
             if lookup.done:
-                break
+                lookup.widen(poor_paths if first is None else 1)
+                if lookup.done:
+                    break
+                continue
             deadline = lookup.next_deadline()
             if events and (deadline is None or events[0][0] <= deadline):
                 self.now, _, peer_id, lives = heapq.heappop(events)
