@@ -22,6 +22,7 @@ FIGURES = {
     "start": "bench.start",
     "dht": "bench.dht",
     "index": "bench.index",
+    "index-sim": "bench.index_sim",
     "index-real": "bench.index_real",
     "catalogue": "bench.catalogue",
     "guard": "bench.guard",
