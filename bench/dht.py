@@ -87,7 +87,7 @@ def table(given: argparse.Namespace) -> Iterator[tuple[str, Asked, dict[str, Any
 
 
 def plot(rows: Sequence[tuple[int, dict[str, Any]]], path: Path) -> None:
-    """Success and cost against size, as PNG. Needs matplotlib."""
+    """Success and cost against size, as PNG. Needs matplotlib, which nothing else here does: pip install matplotlib."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -98,12 +98,13 @@ def plot(rows: Sequence[tuple[int, dict[str, Any]]], path: Path) -> None:
     left.plot(sizes, [row["found_percent"] for _, row in rows], "o-")
     left.set(xscale="log", xlabel="nodes", ylabel="found, %", ylim=(90, 100.5))
     for key, label in (
-        ("queries_to_first_provider_p50", "to the first provider"),
-        ("queries_to_end_p50", "to the end"),
+        ("messages_a_store_mean", "messages of a store, mean"),
+        ("queries_to_end_p50", "queries to the end, median"),
+        ("queries_to_first_provider_p50", "queries to the first provider, median"),
     ):
         right.plot(sizes, [row[key] for _, row in rows], "o-", label=label)
-    right.set(xscale="log", xlabel="nodes", ylabel="queries, median", ylim=(0, None))
-    right.legend()
+    right.set(xscale="log", xlabel="nodes", ylabel="messages", ylim=(0, 80))
+    right.legend(fontsize="small")
     figure.tight_layout()
     figure.savefig(path, dpi=100)
 
