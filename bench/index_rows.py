@@ -143,8 +143,8 @@ def churn(
 ) -> dict[str, Any]:
     """Servers that are up for `life` hours (median) and away as long; `back` of them come again each time.
 
-    Terms are swept every `sweep` hours; nothing is sent where `enough` of the 8 have it. Gives the recall of one posting,
-    and the share of all placements that must be sent anew in a day.
+    Terms are swept every `sweep` hours; nothing is sent where `enough` of the 8 have it. Gives the recall of one
+    posting, and the share of all placements that must be sent anew in a day.
     """
     rng = random.Random(seed)
     mean = life / 0.6931

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import index_rows as rows
+from bench.index_check import compare
 from bench.index_model import Model
 from bench.index_names import owners, real_names
 
@@ -105,8 +106,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--queries", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rows", action="store_true", help="churn, spam, Sybils and liars too")
+    parser.add_argument("--check", action="store_true", help="only: the model against the daemon's own code")
     parser.add_argument("--plot", type=Path, help="write load and recall against size to this PNG")
     given = parser.parse_args(arguments)
+    if given.check:
+        names = real_names(50_000, given.names, given.seed)
+        apart = compare(names, owners(names, 500, 0.1, given.seed), 1000, room=2000, questions=300)
+        print(json.dumps({"figure": "index", "check": "50,000 items, 1,000 nodes", **apart}), flush=True)
+        return 0
     measured = []
     for nodes in given.nodes:
         begun = time.process_time()

@@ -9,14 +9,9 @@ import pytest
 pytest.importorskip("numpy")
 
 from bench import index_rows as rows
-from bench.index_model import Model, age, high_bits, keepers, node_keys, publisher_key
+from bench.index_check import compare
+from bench.index_model import Model
 from bench.index_names import Named, owners
-from p2pshare_protocols.item_record import ItemRecord
-from p2pshare_protocols.postings_room import Origin
-from tests.simulation.virtual_index import Index, Row
-
-ROOM = 400
-NODES = 60
 
 
 def made_names(count: int, seed: int) -> list[Named]:
@@ -28,43 +23,14 @@ def made_names(count: int, seed: int) -> list[Named]:
     return [Named(name) for name in found]
 
 
-def pure(names: list[Named], publishers: list[int]) -> tuple[Index, list[Row]]:
-    known = {publisher_key(number): age(number) for number in set(publishers)}
-    index = Index(node_keys(NODES, 1), room=ROOM, since=known.__getitem__)
-    placed = []
-    for named, publisher in zip(names, publishers, strict=True):
-        record = ItemRecord(named.cid, named.name, 1, "other", 1)
-        row = Row(record, Origin(publisher_key(publisher), "", ""), frozenset(named.terms()))
-        placed.append(row)
-        index.publish(row)
-    index.sweep()
-    return index, placed
-
-
 def test_the_model_is_what_the_daemons_code_does() -> None:
     names = made_names(4000, 1)
-    publishers = owners(names, 12, 0.3, 1)
-    model = Model(names, publishers, room=ROOM)
-    index, placed = pure(names, publishers.tolist())
-    assert len(model.full) >= 3  # words with shards
-    assert model.overflows
-
-    stored = model.stored(keepers(model.keys[1], high_bits(index.nodes)), NODES)
-    really = index.stored()
-    for number, node in enumerate(index.nodes):
-        assert really[node] == pytest.approx(stored[number], rel=0.03)
-
-    asked = rows.queries(model, 60, random.Random(2))
-    by_row = {id(row): number for number, row in enumerate(placed)}
-    told = theirs = questions = 0
-    for words in asked:
-        found = model.ask(words, 1000)
-        told += len(found.told)
-        assert set(found.told.tolist()) <= set(found.matches.tolist())
-        questions += 5 * len(found.asked)
-        theirs += len({by_row[id(row)] for row in index.ask(words, 1000)})
-    assert theirs == pytest.approx(told, rel=0.02)
-    assert sum(index.asked.values()) == pytest.approx(questions, rel=0.02)
+    apart = compare(names, owners(names, 12, 0.3, 1), nodes=60, room=400, questions=60)
+    assert apart["words_over_their_room"] >= 3
+    assert apart["overflows"] >= 1
+    assert apart["storage_differs"] <= 0.02
+    assert apart["rows_told_differ"] <= 0.02
+    assert apart["servers_asked_differ"] <= 0.02
 
 
 def test_everything_is_found_in_a_network_of_honest_nodes() -> None:
