@@ -1,10 +1,12 @@
 """Keyword search among peers: /p2pshare/index/1.0.0, from the own catalogue, connected peers, and postings in the DHT.
 
-It may use dht, net, store, the frames of exchange and p2pshare_protocols. It must not know the verbs, jobs or the control socket.
+It may use dht, net, store, the frames of exchange and p2pshare_protocols. It must not know the verbs, jobs or the
+control socket.
 """
 
 from p2pshare.index.client import IndexClient
 from p2pshare.index.dht_tier import DhtTier
+from p2pshare.index.hot import HotAnswers
 from p2pshare.index.keeping import Keeper
 from p2pshare.index.placing import Placer
 from p2pshare.index.proving import Prover
@@ -16,6 +18,7 @@ from p2pshare.index.tiers import CatalogueTier, PeerTier, Tier
 __all__ = [
     "CatalogueTier",
     "DhtTier",
+    "HotAnswers",
     "IndexClient",
     "IndexServer",
     "Keeper",

@@ -24,12 +24,12 @@ from p2pshare.index.probe import Probe
 from p2pshare.index.regions import Regions
 from p2pshare.index.tiers import Answers, Question, TierName
 from p2pshare.net.api import Network
+from p2pshare_protocols import index_hot, item_record, multiaddr, postings_shard
 from p2pshare_protocols import index_postings as wire
-from p2pshare_protocols import item_record, multiaddr, postings_shard
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.index_messages import Row
 from p2pshare_protocols.item_record import ItemRecord, Signed
-from p2pshare_protocols.postings_ask import FEW, Draw, Named, Pointer, pointers
+from p2pshare_protocols.postings_ask import FEW, FIRST, Draw, Named, Pointer, pointers
 from p2pshare_protocols.postings_room import subnets
 from p2pshare_protocols.query import Query
 from p2pshare_protocols.query_rank import rank
@@ -225,8 +225,13 @@ class DhtTier:
             search.cut |= not complete
             for one in own:
                 search.take(one.signed)
-        nodes = await self._regions.nodes(term)
-        answered = await self._ask_some(term, nodes, search, answers)
+        nodes, others = await self._regions.around(term)
+        draw = self._draw(nodes)
+        answered = 0
+        if others and (self._dht.size() or 0) >= index_hot.AROUND:
+            answered = await self._ask_copy(term, draw, self._rng.choice(others), search, answers)
+        if not answered:
+            answered = await self._ask_some(term, draw, search, answers)
         await self._flush(search, answers)
         answers.nodes += answered
         search.cut |= bool(nodes) and not answered
@@ -241,7 +246,41 @@ class DhtTier:
             for one in postings_shard.children(term):
                 nursery.start_soon(self._ask_term, one, search, answers)
 
-    async def _ask_some(self, term: str, nodes: list[Provider], search: _Search, answers: Answers) -> int:
+    def _draw(self, nodes: list[Provider]) -> Draw[Provider]:
+        drawn = list(nodes)
+        self._rng.shuffle(drawn)
+        return Draw(drawn, _subnet)
+
+    async def _ask_copy(
+        self, term: str, draw: Draw[Provider], other: Provider, search: _Search, answers: Answers
+    ) -> int:
+        """Ask a node that may have a copy of a hot answer, and one that keeps the term: how many answered when these
+        two are enough; else 0, and the others are to be asked too.
+
+        They are when the copy has all that the storing node tells, or this one says that there is more than was asked
+        for. Everybody's records are checked.
+        """
+        query, limit, timeout, _ = search.question
+        copied: set[Signed] | None = None
+        async with trio.open_nursery() as nursery:
+            panel = _Panel(draw, nursery, functools.partial(self._ask_node, term, search, answers))
+            panel.launch(draw.first(1))
+            try:
+                async with open_line(self._net, other.peer_id, min(ASK_TIME, timeout)) as line:
+                    records, end = await line.find(wire.Find(term, query, limit))
+                if end.hot:
+                    copied = {signed for signed, _ in records}
+            except P2PShareError:
+                self._regions.forget_node(other.peer_id)
+            await panel.hear()
+            known = set(search.checked)
+            for signed in copied or ():
+                search.take(signed)
+            nursery.cancel_scope.cancel()
+        enough = copied is not None and panel.answered and (search.cut or known <= copied)
+        return 1 + panel.answered if enough else 0
+
+    async def _ask_some(self, term: str, draw: Draw[Provider], search: _Search, answers: Answers) -> int:
         """Ask 3, then others until 5 in 4 subnets answered; how many did.
 
         What came is shown when those who are to be heard were heard, or had a moment for it: an older record that some
@@ -249,12 +288,9 @@ class DhtTier:
         once, and the rest behind what the others know besides: three who agree on rows of their own hide nothing so.
         Later answers are shown as they come.
         """
-        drawn = list(nodes)
-        self._rng.shuffle(drawn)
-        draw = Draw(drawn, _subnet)
         async with trio.open_nursery() as nursery:
             panel = _Panel(draw, nursery, functools.partial(self._ask_node, term, search, answers))
-            panel.launch(draw.first())
+            panel.launch(draw.first(FIRST - draw.answered))
             await panel.hear()
             if len(search.newest) >= FEW:
                 await self._show_some(search, answers)

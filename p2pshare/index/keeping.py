@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 from p2pshare.errors import LocalError, RemoteError
+from p2pshare.index.hot import HotAnswers
 from p2pshare.index.limits import Allowance, Rates
 from p2pshare.net.api import Network, Stream
 from p2pshare.store import Store
@@ -54,6 +55,7 @@ class Keeper:
         self._now = wall_clock
         self._rng = rng or random.SystemRandom()
         self._allowance = Allowance(trio.current_time(), _RATES) if allowance is None else allowance
+        self.hot: HotAnswers | None = None
         self._caught: OrderedDict[bytes, None] = OrderedDict()
 
     async def tidy(self) -> None:
@@ -70,7 +72,7 @@ class Keeper:
         """All frames of the answer. Raises RemoteProtocolError and RemoteError for what is not allowed."""
         if isinstance(request, wire.Find):
             await trio.lowlevel.checkpoint()
-            return self.find(request)
+            return self._find(request)
         if not self._allowance.take(stream.peer_id, trio.current_time()):
             raise RemoteError("the peer places postings too fast", kind="failed")
         owner = self._owner(stream.peer_id, request.by)
@@ -162,6 +164,22 @@ class Keeper:
                     return found, False
                 found.append(one)
         return found, len(candidates) < _SCANNED
+
+    def tell(self, term: str, query: Query, limit: int) -> tuple[list[Signed], bool]:
+        """What `look_up` finds, without proofs."""
+        found, complete = self.look_up(term, query, limit)
+        return [one.signed for one in found], complete
+
+    def _find(self, request: wire.Find) -> bytes:
+        """From a copy of what is hot when no posting of the term is here."""
+        if self.hot is None:
+            return self.find(request)
+        own = bool(self._store.postings.counts([request.term]))
+        if not own and (copy := self.hot.copy(request)) is not None:
+            return copy
+        if own:
+            self.hot.asked(request)
+        return self.find(request)
 
     def find(self, request: wire.Find) -> bytes:
         found, complete = self.look_up(request.term, request.query, request.limit)

@@ -23,6 +23,11 @@ class Line:
         await self._stream.send_all(wire.encode(request))
         return (await self._read())[0]
 
+    async def push(self, frame: bytes) -> None:
+        """A frame whose answer says only that it was read."""
+        await self._stream.send_all(frame)
+        await self._read()
+
     async def find(self, request: wire.Find) -> tuple[list[tuple[Signed, int]], wire.FindEnd]:
         """Everything that the node has, and when it says that each was proven (0 never), unchecked.
 

@@ -44,19 +44,27 @@ class Regions:
     async def nodes(self, term: str) -> list[Provider]:
         """The servers that are to keep the term's postings: the 8 nearest to its key, or 24 of a region that is crowded
         by somebody. Ourselves are left out."""
+        return (await self.around(term))[0]
+
+    async def around(self, term: str) -> tuple[list[Provider], list[Provider]]:
+        """The servers that are to keep the term's postings, and others near its key."""
         key = term_key(term)
         place = kad_keys.key_of(key)
         now = self._clock()
         self._known = [region for region in self._known if region.until > now][-_MOST:]
         for region in self._known:
             if place >> (_BITS - region.bits) == region.prefix:
-                return self._keepers(region.members, place)
+                return self._parted(region.members, place)
         near = await self._dht.closest(key, MOST_FOUND)
         found = [one for one in near if self._may_keep(one.peer_id)]
         for one in found:
             self._net.add_addresses(one.peer_id, one.addresses)
         self._remember(place, near, found, now + LIFE)
-        return self._keepers(found, place)
+        return self._parted(found, place)
+
+    def _parted(self, found: Sequence[Provider], place: int) -> tuple[list[Provider], list[Provider]]:
+        keepers = self._keepers(found, place)
+        return keepers, [one for one in found if one not in keepers]
 
     def _keepers(self, found: Sequence[Provider], place: int) -> list[Provider]:
         def distance(one: Provider) -> int:

@@ -14,7 +14,7 @@ from p2pshare.index.limits import Allowance
 from p2pshare.index.rows import Run, in_threads, rows_of
 from p2pshare.net.api import Network, Stream
 from p2pshare.store import Store
-from p2pshare_protocols import index_browse
+from p2pshare_protocols import index_browse, index_hot
 from p2pshare_protocols import index_postings as wire
 from p2pshare_protocols.errors import RemoteProtocolError
 from p2pshare_protocols.index_browse import Browse
@@ -82,6 +82,10 @@ class IndexServer:
             message = wire.unpack(body)
             if message.get("op") == index_browse.OP:
                 await self._send(stream, self._browse(stream.peer_id, index_browse.read(message)))
+                return
+            if self._keeper is not None and self._keeper.hot is not None and message.get("op") == index_hot.OP:
+                taken = await self._keeper.hot.take(stream.peer_id, index_hot.read(message))
+                await self._send(stream, wire.encode(wire.Kept((int(taken),))))
                 return
             if self._keeper is not None and "op" in message:
                 await self._keep(stream, self._keeper, message)

@@ -12,7 +12,18 @@ import trio
 from p2pshare.config import Config
 from p2pshare.dht import DHT
 from p2pshare.identity import load_or_create
-from p2pshare.index import CatalogueTier, DhtTier, IndexServer, Keeper, PeerTier, Placer, Prover, Regions, Tier
+from p2pshare.index import (
+    CatalogueTier,
+    DhtTier,
+    HotAnswers,
+    IndexServer,
+    Keeper,
+    PeerTier,
+    Placer,
+    Prover,
+    Regions,
+    Tier,
+)
 from p2pshare.index.people import People
 from p2pshare.net.api import Network
 from p2pshare.publish import Post
@@ -43,6 +54,7 @@ async def open_index(
     keeper = None
     if config.flag("index.serve"):
         keeper = Keeper(network, store, wall_clock=wall_clock)
+        keeper.hot = HotAnswers(network, dht, regions, keeper.tell)
         IndexServer(network, store, keeper=keeper)
     mine = [network.peer_id]
     key = Path(places.publisher_key)
@@ -63,6 +75,8 @@ async def open_index(
     async with trio.open_nursery() as nursery:
         if keeper is not None:
             nursery.start_soon(keeper.tidy)
+            if keeper.hot is not None:
+                nursery.start_soon(keeper.hot.run)
             nursery.start_soon(Prover(network, store, wall_clock=wall_clock).run)
         if placer is not None:
             nursery.start_soon(placer.run)

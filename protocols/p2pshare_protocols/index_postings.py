@@ -135,13 +135,15 @@ class FindEnd:
 
     `full`: publishers with as many under the term as one may have, and what is known of them here; the rest stands
     under their overflow.
-    `sharded`: the list of the term is full here; there is more in its shards.
+    `sharded`: the list of the term is full here; there is more in its shards. `hot`: this is a copy of a storing
+    node's answer.
     """
 
     complete: bool
     counts: dict[str, int]
     full: tuple[Named, ...] = ()
     sharded: bool = False
+    hot: bool = False
 
 
 Request = Store | Remove | Heartbeat | Only | Find
@@ -204,8 +206,8 @@ def _fields(message: Request | Answer) -> dict[str, Any]:
         case Records(records, proven):
             rows = [[one.publisher, one.body, one.signature] for one in records]
             return {"records": rows} | ({"proven": list(proven)} if any(proven) else {})
-        case FindEnd(complete, counts, full, sharded):
-            more: dict[str, Any] = {"sharded": True} if sharded else {}
+        case FindEnd(complete, counts, full, sharded, hot):
+            more: dict[str, Any] = ({"sharded": True} if sharded else {}) | ({"hot": True} if hot else {})
             if full:
                 known = [[one.since, one.proven] for one in full]
                 more = {"full": [one.publisher for one in full], "known": known} | more
@@ -322,7 +324,8 @@ def read_answer(message: dict[str, Any]) -> Answer:
     full = _named(message)
     if not isinstance(sharded := message.get("sharded", False), bool):
         raise RemoteProtocolError("an answer does not say whether its list is full")
-    return FindEnd(complete, {_term(term): _number(count, 2**32) for term, count in counts.items()}, full, sharded)
+    known = {_term(term): _number(count, 2**32) for term, count in counts.items()}
+    return FindEnd(complete, known, full, sharded, message.get("hot") is True)
 
 
 def _named(message: dict[str, Any]) -> tuple[Named, ...]:

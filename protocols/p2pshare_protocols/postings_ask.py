@@ -32,9 +32,9 @@ class Draw(Generic[T]):
         self._asked: dict[T, str] = {}  # those that were asked and did not fail, and their subnets
         self.answered = 0
 
-    def first(self) -> list[T]:
+    def first(self, count: int = FIRST) -> list[T]:
         """The first 3, each in a subnet of its own as far as there are so many."""
-        return self._take(FIRST)
+        return self._take(count)
 
     def more(self) -> list[T]:
         """Who is to be asked too, so that 5 in 4 subnets answer when nobody fails. [] when enough are under way."""

@@ -8,8 +8,8 @@ import msgpack
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from p2pshare_protocols import index_hot, item_record, postings_shard
 from p2pshare_protocols import index_postings as wire
-from p2pshare_protocols import item_record, postings_shard
 from p2pshare_protocols.cid import CID, DAG_PB, RAW
 from p2pshare_protocols.errors import LocalProtocolError, RemoteProtocolError
 from p2pshare_protocols.item_record import MAX_RECORD, ItemRecord, Signed, Tombstone, term_key
@@ -42,6 +42,8 @@ def test_the_specifications_bytes() -> None:
         "end": wire.encode(wire.FindEnd(True, {"raft": 1})),
         "shard": postings_shard.shards_of("raft", TALK.cid)[0].encode(),
         "kept": wire.encode(wire.Kept((1,), ("raft",))),
+        "hot": index_hot.encode(index_hot.Hot("raft", parse("raft type:video"), 20, (talk,), True)),
+        "end of a copy": wire.encode(wire.FindEnd(True, {}, hot=True)),
         "refused": wire.encode(wire.Kept((1,), (), (2,))),
         "records with a proof": wire.encode(wire.Records((talk,), (1767225600,))),
         "end with publishers": wire.encode(wire.FindEnd(True, {"raft": 250}, (Named(PUBLIC, 1767225600, True),))),
