@@ -275,14 +275,16 @@ class Postings:
     def find(self, term: str, also: Iterable[str], now: float, limit: int) -> list[Kept]:
         """Records under `term` of publishers that live, whose words hold every term of `also`; at most `limit`.
 
-        The subnets take turns, and in each the oldest come first, so that one with many does not hide the others.
+        Those of nodes that were proven to hold what they publish come first. The subnets take turns, and in each the
+        oldest come first, so that one with many does not hide the others.
         """
         wanted = [f" {one} " for one in also]
         tests = "".join(" AND instr(r.words, ?)" for _ in wanted)
         rows = self._db.all(
             "SELECT r.publisher, r.body, r.signature, r.proven FROM postings p JOIN posting_owners o ON o.id = p.owner"
             f" JOIN posting_records r ON r.id = p.record WHERE p.term = ? AND o.seen > ?{tests}"
-            " ORDER BY row_number() OVER (PARTITION BY o.small ORDER BY p.record), p.record LIMIT ?",
+            " ORDER BY o.proven = 0, row_number() OVER (PARTITION BY o.small, o.proven = 0 ORDER BY p.record), p.record"
+            " LIMIT ?",
             (term, now - HIDDEN, *wanted, limit),
         )
         return [Kept(Signed(*row[:3]), row[3]) for row in rows]

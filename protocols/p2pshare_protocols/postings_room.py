@@ -5,12 +5,14 @@ Pure counts; the rows themselves are the store's. The rule is protocols/index.md
 
 from __future__ import annotations
 
+import heapq
 import ipaddress
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
+K = TypeVar("K")
 ROOM: Final = 20_000  # postings of one term at one node
 PER_PUBLISHER: Final = 250  # of one publisher under one term
 SMALL_NET: Final = 0.05  # share of a term's room that one /24 (IPv6 /48) may have
@@ -60,17 +62,19 @@ class TermRoom:
         self._publishers: Counter[bytes] = Counter()
         self._small: Counter[str] = Counter()
         self._large: Counter[str] = Counter()
+        self._there: defaultdict[str, dict[Origin, int]] = defaultdict(dict)  # of a small net its origins
+        self._heap: list[tuple[int, str]] = []  # (-postings, small net), some of them of before; [] until it is full
         self.total = 0
         for origin, count in rows:
             self.count(origin, count)
 
     def _add(self, origin: Origin, count: int) -> None:
         self.total += count
-        self._publishers[origin.publisher] += count
-        self._small[origin.small] += count
-        self._large[origin.large] += count
-        if count < 0:  # nothing is kept of who is gone
-            self._publishers, self._small, self._large = +self._publishers, +self._small, +self._large
+        _add(self._publishers, origin.publisher, count)
+        _add(self._small, origin.small, count)
+        _add(self._large, origin.large, count)
+        if self._heap:
+            heapq.heappush(self._heap, (-self._small[origin.small], origin.small))
 
     @property
     def origins(self) -> int:
@@ -99,7 +103,7 @@ class TermRoom:
 
     def _fair(self, origin: Origin) -> Verdict:
         """Max-min: the subnet with the most gives, in it the publisher with the most; who would be it, gets none."""
-        small = max(self._small, key=lambda one: self._small[one])
+        small = self._most()
         if self._small[origin.small] + 1 >= self._small[small]:
             if origin.small != small:
                 return Verdict(False)
@@ -108,12 +112,34 @@ class TermRoom:
             return Verdict(mine + 1 < self._by[victim], victim if mine + 1 < self._by[victim] else None)
         return Verdict(True, self._largest(small))
 
+    def _most(self) -> str:
+        """The small net with the most postings."""
+        if not self._heap or len(self._heap) > 4 * len(self._small) + 64:
+            self._heap = [(-count, small) for small, count in self._small.items()]
+            heapq.heapify(self._heap)
+        while self._small.get(self._heap[0][1], 0) != -self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][1]
+
     def _largest(self, small: str) -> Origin:
-        return max((one for one in self._by if one.small == small), key=lambda one: self._by[one])
+        there = self._there[small]
+        return max(there, key=lambda one: there[one])
 
     def count(self, origin: Origin, change: int) -> None:
         """A posting came (1) or went (-1)."""
-        self._by[origin] += change
-        if self._by[origin] <= 0:
-            del self._by[origin]
+        _add(self._by, origin, change)
+        there = self._there[origin.small]
+        if origin in self._by:
+            there[origin] = self._by[origin]
+        else:
+            there.pop(origin, None)
+            if not there:
+                del self._there[origin.small]
         self._add(origin, change)
+
+
+def _add(counter: Counter[K], key: K, change: int) -> None:
+    """Nothing is kept of who is gone."""
+    counter[key] += change
+    if counter[key] <= 0:
+        del counter[key]

@@ -64,3 +64,25 @@ def test_spam_from_one_subnet_gets_5_percent_and_50_do_not_push_the_honest_out(
         if hostile == 1:
             assert found["spam0"] == ROOM // 20
             assert good == HONEST * EACH
+
+
+def test_what_was_proven_is_told_before_spam_of_50_subnets_that_came_first(tmp_path: Path) -> None:
+    """The spammers publish contents that they do not hold."""
+    with open_store(tmp_path) as store:
+        small = Postings(store._db, room=ROOM)
+        for n in range(300):
+            offer(store, small, 10_000 + n, f"s{n % 50}", f"spam{n % 50}", 10_000 + n)
+        for n in range(HONEST):
+            offer(store, small, n, f"h{n}", f"honest{n}", n)
+        page = [one.signed.publisher for one in small.find("raft", [], NOW, 20)]
+        assert sum(int.from_bytes(one, "big") < HONEST for one in page) == 0  # nothing is known of anybody yet
+        start = 0
+        while (one := small.doubtful(NOW, start, 0.0)) is not None:
+            start = one.owner + 1
+            publisher = store._db.first("SELECT publisher FROM posting_owners WHERE id = ?", (one.owner,))
+            assert publisher is not None
+            small.prove(one, NOW if int.from_bytes(publisher[0], "big") < HONEST else 0)
+        page = [one.signed.publisher for one in small.find("raft", [], NOW, 20)]
+        assert sum(int.from_bytes(one, "big") < HONEST for one in page) == 20
+        everything = small.find("raft", [], NOW, 1000)
+        assert len(everything) == HONEST + 300
