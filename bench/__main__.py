@@ -29,6 +29,7 @@ FIGURES = {
     "dht-store": "bench.dht_store",
     "dht-announce": "bench.dht_announce",
     "dht-real": "bench.dht_real",
+    "dht-compare": "bench.dht_compare",
 }
 
 

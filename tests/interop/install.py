@@ -40,24 +40,24 @@ def cache() -> Path:
     return Path(os.environ.get("P2PSHARE_INTEROP_CACHE") or platformdirs.user_cache_path("p2pshare-interop"))
 
 
-def installed() -> Installed | None:
-    """What is installed already."""
-    node, packages = _node(), _packages_directory()
+def installed(manifest: Path = PACKAGES) -> Installed | None:
+    """What is installed already. `manifest` is the package.json that names the packages."""
+    node, packages = _node(), _packages_directory(manifest)
     if node is None or not (packages / "node_modules").is_dir():
         return None
     return Installed(node, packages)
 
 
-def install() -> Installed:
+def install(manifest: Path = PACKAGES) -> Installed:
     """Install what is missing. Raises CannotInstall."""
     cache().mkdir(parents=True, exist_ok=True)
     if _node() is None:
         _install_node()
-    node, packages = _node(), _packages_directory()
+    node, packages = _node(), _packages_directory(manifest)
     if node is None:
         raise CannotInstall(f"{NODE_WHEEL} was installed, but brought no Node of version {NODE_MAJOR}")
     if not (packages / "node_modules").is_dir():
-        _install_packages(node, packages)
+        _install_packages(node, packages, manifest)
     return Installed(node, packages)
 
 
@@ -81,8 +81,8 @@ def _wheel_directory() -> Path:
     return cache() / NODE_WHEEL.replace("==", "-")
 
 
-def _packages_directory() -> Path:
-    return cache() / f"js-{hashlib.sha256(PACKAGES.read_bytes()).hexdigest()[:16]}"
+def _packages_directory(manifest: Path) -> Path:
+    return cache() / f"js-{hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]}"
 
 
 def _install_node() -> None:
@@ -92,11 +92,11 @@ def _install_node() -> None:
         _put(aside, _wheel_directory())
 
 
-def _install_packages(node: Path, packages: Path) -> None:
+def _install_packages(node: Path, packages: Path, manifest: Path) -> None:
     with tempfile.TemporaryDirectory(dir=cache()) as name:
         aside = Path(name) / "js"
         aside.mkdir()
-        shutil.copy(PACKAGES, aside)
+        shutil.copy(manifest, aside / "package.json")
         _run([*_npm(node), "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"], aside)
         _put(aside, packages)
 
