@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support_crowd import crowd
 from tests.support_nodes import RealNode, bootstrap, running
 
 pytestmark = pytest.mark.slow
@@ -17,17 +18,14 @@ SIZE = 8 << 20
 
 
 def test_the_main_job_among_thirty_daemons(tmp_path: Path) -> None:
-    crowd = [RealNode(tmp_path / f"n{number}") for number in range(DAEMONS - 4)]
     a, b, c, d = (RealNode(tmp_path / name) for name in "abcd")
     talk = tmp_path / "raft-consensus-talk.bin"
     talk.write_bytes(os.urandom(SIZE))
-    with running(*crowd, a, b, c, d), ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as workers:
-        crowd[0].start()
-        first = crowd[0].address()
-        list(workers.map(lambda node: node.start(bootstrap(first)), crowd[1:]))
-        doors = [node.address() for node in (crowd[3], crowd[9], crowd[20], crowd[25])]
-        for node, door in zip((a, b, c, d), doors, strict=True):
-            node.start(bootstrap(door))
+    with crowd(tmp_path) as others, ThreadPoolExecutor(4) as workers, running(a, b, c, d):
+        others.start(1)
+        others.start(DAEMONS - 5, bootstrap(others.address(0)))
+        doors = map(others.address, (3, 9, 20, 25))
+        list(workers.map(lambda node, door: node.start(bootstrap(door)), (a, b, c, d), doors))
 
         shared = a.json("share", str(talk))[-1]
         assert shared["event"] == "done"
