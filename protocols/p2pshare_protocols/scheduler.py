@@ -18,6 +18,10 @@ from p2pshare_protocols.bitmap import Bitmap
 
 MARGIN: Final = 0.25  # seconds of data asked for above the round trip: covers disk and scheduling at the source
 MIN_PIECES: Final = 2  # one on its way, one being read
+START_WINDOW: Final = 4 << 20  # bytes outstanding at a source whose rate is still growing: a pipe that runs dry then
+# is taken by its congestion control for a slow path
+START_RATE: Final = 40e6  # bytes a second; a source with a long round trip starts with this times it, if that is more
+START: Final = 2.0  # seconds from a source's first piece for which it counts as growing
 MAX_WINDOW: Final = 16 << 20  # bytes outstanding at one source
 REFILL: Final = 4 << 20  # bytes of a window that are left free until they are asked for in one go
 MAX_OUTSTANDING: Final = 32 << 20  # bytes outstanding at all sources of one fetch
@@ -54,6 +58,7 @@ class SourceState:
     busy_since: float = 0.0
     busy_bytes: int = 0
     delivered: bool = False
+    first: float = 0.0  # when its first piece had come
     cursor: int = 0
     parked: bool = False
     retired: bool = False  # finishes what it was asked for
@@ -83,6 +88,7 @@ class Scheduler:
         sequential: bool = False,
         start: int = 0,
         max_outstanding: int = MAX_OUTSTANDING,
+        start_window: int = START_WINDOW,
     ) -> None:
         self.sizes = sizes
         self.sources: dict[str, SourceState] = {}
@@ -98,6 +104,7 @@ class Scheduler:
         self._start = 0 if sequential or not sizes else start % len(sizes)
         self._cursor = self._start
         self._max = max_outstanding
+        self._start_window = start_window
         for piece in done or ():
             self._state[piece] = _DONE
             self._left -= 1
@@ -146,9 +153,9 @@ class Scheduler:
         """The pieces to ask of this source now; they count as asked."""
         state = self.sources.get(source)
         asked: list[int] = []
-        if state is not None and (state.parked or state.retired or not self._is_worth_it(state)):
+        if state is None or state.parked or state.retired or not self._is_worth_it(state, now):
             return asked
-        while state is not None and self._has_room(state):
+        while self._has_room(state, now):
             piece = self._choose(state)
             if piece is None:
                 piece = self._choose_again(state, now)
@@ -158,25 +165,25 @@ class Scheduler:
             asked.append(piece)
         return asked
 
-    def window(self, source: str) -> int:
+    def window(self, source: str, now: float) -> int:
         """Bytes that may be outstanding at this source."""
-        return self._window(self.sources[source])
+        return self._window(self.sources[source], now)
 
-    @staticmethod
-    def _window(state: SourceState) -> int:
-        if state.rate is None:
-            return 0
-        return min(MAX_WINDOW, int(state.rate * (state.rtt + MARGIN)))
+    def _window(self, state: SourceState, now: float) -> int:
+        window = int((state.rate or 0.0) * (state.rtt + MARGIN))
+        if self._start_window and (not state.delivered or now - state.first < START):
+            window = max(window, self._start_window, int(START_RATE * state.rtt))
+        return min(MAX_WINDOW, window)
 
-    def _is_worth_it(self, state: SourceState) -> bool:
+    def _is_worth_it(self, state: SourceState, now: float) -> bool:
         """Requests cost both sides: a source whose pipe is well filled is asked for several pieces at a time."""
-        window = self._window(state)
+        window = self._window(state, now)
         return len(state.out) < MIN_PIECES or window - state.out_bytes >= min(window // 4, REFILL)
 
-    def _has_room(self, state: SourceState) -> bool:
+    def _has_room(self, state: SourceState, now: float) -> bool:
         if self.outstanding and self.outstanding >= self._max:
             return False
-        return len(state.out) < MIN_PIECES or state.out_bytes < self._window(state)
+        return len(state.out) < MIN_PIECES or state.out_bytes < self._window(state, now)
 
     def _holds(self, state: SourceState, piece: int) -> bool:
         return (state.has is None or piece in state.has) and piece not in state.lacks and piece not in state.coming
@@ -334,6 +341,7 @@ class Scheduler:
             # The first piece takes its transmission too, which a limited source draws out; later ones wait behind
             # each other.
             state.delivered = True
+            state.first = now
             state.rtt = max(0.0005, min(state.most_rtt, now - state.out[piece]))
         elapsed = now - state.busy_since
         if elapsed >= 0.01 and state.busy_bytes:
@@ -356,11 +364,6 @@ class Scheduler:
         return [
             state.name for state in self.sources.values() if state.out and now - state.progress > self._patience(state)
         ]
-
-    def next_deadline(self) -> float | None:
-        """When `stalled` may first have something to say; None while nothing is outstanding."""
-        times = [s.progress + self._patience(s) for s in self.sources.values() if s.out]
-        return min(times, default=None)
 
     def _patience(self, state: SourceState) -> float:
         if state.rate is None:
@@ -386,10 +389,6 @@ class Scheduler:
 
     def is_done(self, piece: int) -> bool:
         return self._state[piece] == _DONE
-
-    def idle(self) -> bool:
-        """Nothing is outstanding, and pieces are left: no source has what is missing."""
-        return bool(self._left) and not self._askers
 
     def wanted_from(self, source: str) -> bool:
         """Whether the source may have a piece that is left. False: it can be let go until it has more."""

@@ -1,7 +1,19 @@
 """The scheduler, told as fetches: who is asked for what, and what happens to the slow, the silent and the liar."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from p2pshare_protocols.bitmap import Bitmap
-from p2pshare_protocols.scheduler import MAX_WINDOW, MIN_PIECES, REFILL, STALL_UNKNOWN, Cancelled, Scheduler
+from p2pshare_protocols.scheduler import (
+    MAX_WINDOW,
+    MIN_PIECES,
+    REFILL,
+    STALL_UNKNOWN,
+    START,
+    START_WINDOW,
+    Cancelled,
+    Scheduler,
+)
 
 MIB = 1 << 20
 
@@ -13,13 +25,18 @@ def bits(size: int, *ones: int) -> Bitmap:
     return bitmap
 
 
-def deliver(scheduler: Scheduler, source: str, piece: int, now: float) -> list[Cancelled]:
-    scheduler.heard(source, scheduler.sizes[piece], now)
-    return scheduler.delivered(source, piece, now)
+def scheduler(sizes: Sequence[int], done: Bitmap | None = None, **options: Any) -> Scheduler:
+    """One that starts as it goes on, without the larger window of a source that is still growing."""
+    return Scheduler(sizes, done, **{"start_window": 0, **options})
+
+
+def deliver(fetch: Scheduler, source: str, piece: int, now: float) -> list[Cancelled]:
+    fetch.heard(source, fetch.sizes[piece], now)
+    return fetch.delivered(source, piece, now)
 
 
 def test_one_source_is_asked_for_two_pieces_and_then_for_the_next_as_they_come() -> None:
-    fetch = Scheduler([MIB] * 4)
+    fetch = scheduler([MIB] * 4)
     fetch.join("a", 0.0)
     assert fetch.ask("a", 0.0) == [0, 1]
     assert fetch.ask("a", 0.0) == []
@@ -33,20 +50,20 @@ def test_one_source_is_asked_for_two_pieces_and_then_for_the_next_as_they_come()
 
 
 def test_pieces_of_an_earlier_run_are_not_asked_for_again() -> None:
-    fetch = Scheduler([MIB] * 5, bits(5, 0, 2, 4))
+    fetch = scheduler([MIB] * 5, bits(5, 0, 2, 4))
     fetch.join("a", 0.0)
     assert fetch.ask("a", 0.0) == [1, 3]
     assert fetch.left == 2
 
 
 def test_a_fetch_may_start_anywhere_and_wraps_around() -> None:
-    fetch = Scheduler([MIB] * 4, start=3)
+    fetch = scheduler([MIB] * 4, start=3)
     fetch.join("a", 0.0)
     assert fetch.ask("a", 0.0) == [3, 0]
 
 
 def test_a_sequential_fetch_is_in_order_and_a_lost_piece_comes_next() -> None:
-    fetch = Scheduler([MIB] * 6, sequential=True, start=3)
+    fetch = scheduler([MIB] * 6, sequential=True, start=3)
     fetch.join("a", 0.0)
     fetch.join("b", 0.0)
     assert fetch.ask("a", 0.0) == [0, 1]
@@ -57,7 +74,7 @@ def test_a_sequential_fetch_is_in_order_and_a_lost_piece_comes_next() -> None:
 
 
 def test_a_fast_source_gets_a_window_of_its_bandwidth_delay_product() -> None:
-    fetch = Scheduler([MIB] * 1000)
+    fetch = scheduler([MIB] * 1000)
     fetch.join("fast", 0.0)
     fetch.join("slow", 0.0)
     fetch.ask("slow", 0.0)
@@ -67,14 +84,14 @@ def test_a_fast_source_gets_a_window_of_its_bandwidth_delay_product() -> None:
         now += 0.025
         deliver(fetch, "fast", asked.pop(0), now)
         asked += fetch.ask("fast", now)
-    window = fetch.window("fast")
+    window = fetch.window("fast", now)
     assert 40 * MIB * 0.25 <= window <= 40 * MIB * 0.35
     assert window - min(window // 4, REFILL) <= fetch.sources["fast"].out_bytes <= window + MIB
     assert len(fetch.sources["slow"].out) == MIN_PIECES
 
 
 def test_what_is_outstanding_is_bounded_for_a_source_and_for_the_fetch() -> None:
-    fetch = Scheduler([MIB] * 1000, max_outstanding=24 * MIB)
+    fetch = scheduler([MIB] * 1000, max_outstanding=24 * MIB)
     for name in ("a", "b"):
         fetch.join(name, 0.0)
         fetch.sources[name].rate = 1e12
@@ -84,7 +101,7 @@ def test_what_is_outstanding_is_bounded_for_a_source_and_for_the_fetch() -> None
 
 
 def test_the_rarest_piece_comes_first() -> None:
-    fetch = Scheduler([MIB] * 4)
+    fetch = scheduler([MIB] * 4)
     fetch.join("x", 0.0, bits(4, 0, 1, 2))
     fetch.join("y", 0.0, bits(4, 0, 1, 3))
     fetch.join("z", 0.0, bits(4, 0))
@@ -94,12 +111,12 @@ def test_the_rarest_piece_comes_first() -> None:
 
 
 def test_a_partial_source_is_asked_only_for_what_it_has_and_again_when_it_has_more() -> None:
-    fetch = Scheduler([MIB] * 3)
+    fetch = scheduler([MIB] * 3)
     fetch.join("part", 0.0, bits(3, 1))
     assert fetch.ask("part", 0.0) == [1]
     deliver(fetch, "part", 1, 1.0)
     assert fetch.ask("part", 1.0) == []
-    assert fetch.idle()
+    assert not fetch.outstanding
     assert not fetch.wanted_from("part")
     fetch.join("part", 2.0, bits(3, 1, 2))
     assert fetch.wanted_from("part")
@@ -107,7 +124,7 @@ def test_a_partial_source_is_asked_only_for_what_it_has_and_again_when_it_has_mo
 
 
 def test_a_partial_source_far_from_the_start_is_found_in_bounded_steps() -> None:
-    fetch = Scheduler([1] * 10_000)
+    fetch = scheduler([1] * 10_000)
     fetch.join("part", 0.0, bits(10_000, 9_999))
     asked: list[int] = []
     for _ in range(3):
@@ -116,7 +133,7 @@ def test_a_partial_source_far_from_the_start_is_found_in_bounded_steps() -> None
 
 
 def test_the_last_pieces_are_asked_twice_and_the_first_to_deliver_wins() -> None:
-    fetch = Scheduler([MIB] * 3)
+    fetch = scheduler([MIB] * 3)
     fetch.join("slow", 0.0)
     fetch.join("fast", 0.0)
     assert fetch.ask("slow", 0.0) == [0, 1]
@@ -132,7 +149,7 @@ def test_the_last_pieces_are_asked_twice_and_the_first_to_deliver_wins() -> None
 
 
 def test_a_source_of_the_same_speed_does_not_duplicate_what_will_come_in_time() -> None:
-    fetch = Scheduler([MIB] * 4)
+    fetch = scheduler([MIB] * 4)
     for name in ("a", "b"):
         fetch.join(name, 0.0)
         fetch.ask(name, 0.0)
@@ -143,7 +160,7 @@ def test_a_source_of_the_same_speed_does_not_duplicate_what_will_come_in_time() 
 
 
 def test_a_silent_source_loses_its_pieces_and_a_slow_but_moving_one_does_not() -> None:
-    fetch = Scheduler([MIB] * 8)
+    fetch = scheduler([MIB] * 8)
     fetch.join("moving", 0.0)
     fetch.join("silent", 0.0)
     fetch.ask("moving", 0.0)
@@ -152,7 +169,6 @@ def test_a_silent_source_loses_its_pieces_and_a_slow_but_moving_one_does_not() -
     while now < STALL_UNKNOWN:
         now += 0.5
         fetch.heard("moving", 1000, now)
-    assert fetch.next_deadline() == STALL_UNKNOWN
     assert fetch.stalled(now) == []
     assert fetch.stalled(now + 0.1) == ["silent"]
     fetch.leave("silent")
@@ -162,18 +178,20 @@ def test_a_silent_source_loses_its_pieces_and_a_slow_but_moving_one_does_not() -
 
 
 def test_patience_is_four_times_the_expected_time_of_a_piece_and_two_seconds_at_least() -> None:
-    fetch = Scheduler([MIB] * 8)
+    fetch = scheduler([MIB] * 8)
     fetch.join("a", 0.0)
     fetch.ask("a", 0.0)
     fetch.sources["a"].rate = float(MIB) / 2
     fetch.sources["a"].rtt = 0.0
-    assert fetch.next_deadline() == 8.0
+    assert fetch.stalled(8.0) == []
+    assert fetch.stalled(8.0 + 0.01) != []
     fetch.sources["a"].rate = float(100 * MIB)
-    assert fetch.next_deadline() == 2.0
+    assert fetch.stalled(2.0) == []
+    assert fetch.stalled(2.0 + 0.01) != []
 
 
 def test_a_liar_is_banned_for_good_and_its_pieces_go_to_others() -> None:
-    fetch = Scheduler([MIB] * 4)
+    fetch = scheduler([MIB] * 4)
     fetch.join("liar", 0.0)
     fetch.join("honest", 0.0)
     fetch.ask("liar", 0.0)
@@ -184,24 +202,24 @@ def test_a_liar_is_banned_for_good_and_its_pieces_go_to_others() -> None:
 
 
 def test_a_piece_that_a_source_lacks_is_asked_of_another() -> None:
-    fetch = Scheduler([MIB] * 2)
+    fetch = scheduler([MIB] * 2)
     fetch.join("a", 0.0)
     assert fetch.ask("a", 0.0) == [0, 1]
     fetch.lacking("a", 0)
     fetch.lacking("a", 1)
     assert fetch.ask("a", 0.0) == []
-    assert fetch.idle()
+    assert not fetch.outstanding
     assert not fetch.wanted_from("a")
     fetch.join("b", 0.0)
     assert fetch.ask("b", 0.0) == [0, 1]
 
 
 def test_a_fetch_of_nothing_is_finished() -> None:
-    assert Scheduler([]).finished
+    assert scheduler([]).finished
 
 
 def test_a_piece_that_arrives_after_its_source_was_given_up_counts() -> None:
-    fetch = Scheduler([MIB] * 2)
+    fetch = scheduler([MIB] * 2)
     fetch.join("a", 0.0)
     fetch.ask("a", 0.0)
     fetch.leave("a")
@@ -220,7 +238,7 @@ def test_any_mix_of_sources_that_come_stall_lack_and_go_ends_with_every_piece_on
             return state // 65536 % n
 
         pieces = 1 + pick(40)
-        fetch = Scheduler([1 + pick(MIB) for _ in range(pieces)], sequential=bool(pick(2)), start=pick(100))
+        fetch = scheduler([1 + pick(MIB) for _ in range(pieces)], sequential=bool(pick(2)), start=pick(100))
         done: set[int] = set()
         now = 0.0
         for step in range(20_000):
@@ -249,7 +267,7 @@ def test_any_mix_of_sources_that_come_stall_lack_and_go_ends_with_every_piece_on
 
 
 def test_a_filled_pipe_is_asked_for_several_pieces_at_a_time() -> None:
-    fetch = Scheduler([MIB] * 1000)
+    fetch = scheduler([MIB] * 1000)
     fetch.join("fast", 0.0)
     now, asked, times = 0.0, fetch.ask("fast", 0.0), []
     for _ in range(200):
@@ -263,7 +281,7 @@ def test_a_filled_pipe_is_asked_for_several_pieces_at_a_time() -> None:
 
 
 def test_a_silent_source_is_suspected_soon_and_later_than_its_longest_gap() -> None:
-    fetch = Scheduler([MIB] * 8)
+    fetch = scheduler([MIB] * 8)
     fetch.join("a", 0.0)
     fetch.ask("a", 0.0)
     assert fetch.silent(2.9) == []
@@ -277,7 +295,7 @@ def test_a_silent_source_is_suspected_soon_and_later_than_its_longest_gap() -> N
 
 
 def test_a_parked_source_goes_on_where_it_was_and_what_others_took_meanwhile_is_not_asked_twice() -> None:
-    fetch = Scheduler([MIB] * 4)
+    fetch = scheduler([MIB] * 4)
     fetch.join("stalls", 0.0)
     assert fetch.ask("stalls", 0.0) == [0, 1]
     fetch.park("stalls")
@@ -299,7 +317,7 @@ def test_a_parked_source_goes_on_where_it_was_and_what_others_took_meanwhile_is_
 
 
 def test_a_retired_source_finishes_what_it_was_asked_for() -> None:
-    fetch = Scheduler([MIB] * 4)
+    fetch = scheduler([MIB] * 4)
     fetch.join("a", 0.0)
     assert fetch.ask("a", 0.0) == [0, 1]
     fetch.retire("a")
@@ -308,3 +326,27 @@ def test_a_retired_source_finishes_what_it_was_asked_for() -> None:
     assert fetch.finished_with() == []
     deliver(fetch, "a", 1, 1.0)
     assert fetch.finished_with() == ["a"]
+
+
+def test_a_source_that_is_still_growing_has_a_window_that_keeps_its_pipe_full() -> None:
+    fetch = Scheduler([MIB] * 100)
+    fetch.join("near", 0.0, rtt=0.001)
+    fetch.join("far", 0.0, rtt=0.2)
+    assert len(fetch.ask("near", 0.0)) == START_WINDOW // MIB
+    assert len(fetch.ask("far", 0.0)) == 8  # 40 MB/s times its round trip
+    deliver(fetch, "near", 0, 1.0)
+    assert len(fetch.ask("near", 1.0)) == 1
+    for piece in (1, 2, 3, 12):
+        deliver(fetch, "near", piece, 1.0 + START)
+    assert len(fetch.ask("near", 1.0 + START)) == MIN_PIECES  # it is slow: 2 MB/s
+
+
+def test_the_round_trip_is_what_a_small_question_took_not_what_a_limited_source_takes_for_a_piece() -> None:
+    fetch = scheduler([MIB] * 10)
+    fetch.join("asked", 0.0, rtt=0.004)
+    fetch.join("unknown", 0.0)
+    for source in ("asked", "unknown"):
+        [piece, _] = fetch.ask(source, 0.0)
+        deliver(fetch, source, piece, 0.2)
+    assert fetch.sources["asked"].rtt == 0.004
+    assert fetch.sources["unknown"].rtt == 0.2
