@@ -105,7 +105,7 @@ class Switch(Network):
         address, upgraded = "", None
         try:
             with scope:
-                await trio.lowlevel.wait_readable(sock)  # who says nothing costs us no more than this
+                await trio.lowlevel.wait_readable(sock.fileno())  # who says nothing costs us no more than this
                 address = from_socket(*peer)
                 handshake = self._upgrader.inbound(tcp.stream_over(sock))
                 upgraded = await self._share.work(entry.network, handshake)
