@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from .postings_place import REPLICAS
+
 FIRST: Final = 3  # servers that are asked at once
 ENOUGH: Final = 5  # that answer in the end: of 8 with 3 liars who agree two at least are honest, whatever is drawn
+CROWDED_ENOUGH: Final = 8  # the same of the 24 of a region that somebody crowds: half of them may be his
 SUBNETS: Final = 4  # in which these are at least, where there are so many
 FEW: Final = 20  # records; when as many came from the first, the others only confirm them
 POINTERS: Final = 4  # publishers whose overflow is looked into
@@ -29,6 +32,7 @@ class Draw(Generic[T]):
     def __init__(self, shuffled: Sequence[T], subnet: Callable[[T], str]) -> None:
         self._left = [(one, subnet(one) or f"?{number}") for number, one in enumerate(shuffled)]
         self._subnets = dict(self._left)
+        self._enough = CROWDED_ENOUGH if len(shuffled) > REPLICAS else ENOUGH
         self._asked: dict[T, str] = {}  # those that were asked and did not fail, and their subnets
         self.answered = 0
 
@@ -38,7 +42,7 @@ class Draw(Generic[T]):
 
     def more(self) -> list[T]:
         """Who is to be asked too, so that 5 in 4 subnets answer when nobody fails. [] when enough are under way."""
-        return self._take(max(ENOUGH - len(self._asked), 0)) + self._widen()
+        return self._take(max(self._enough - len(self._asked), 0)) + self._widen()
 
     def heard(self, one: T) -> None:
         self.answered += 1
