@@ -14,7 +14,7 @@ from p2pshare.content.hints import HINTS, mapped
 from p2pshare.content.layout import lay_out, link_stays_inside, part_name
 from p2pshare.content.syscalls import allocate, rename_new, sync_all, syncfs, umask
 from p2pshare.content.tree import Descriptors, SafePath, Tree
-from p2pshare.errors import DiskFull, LocalError, NotFound
+from p2pshare.errors import Blocked, DiskFull, NotFound
 from p2pshare.store import SourceFile
 from p2pshare_protocols.dagplan import Entry
 from p2pshare_protocols.text import clean, safe_filename
@@ -396,7 +396,7 @@ class Destination:
 
     def _rename(self) -> None:
         if self._single and self._entries[0].kind == "symlink" and self.skipped:
-            raise LocalError(f"{self.path} is not made: {self.skipped[0]['reason']}", kind="blocked")
+            raise Blocked(f"{self.path} is not made: {self.skipped[0]['reason']}")
         old = self._step_aside() if self._overwrite else None
         try:
             if self._single:

@@ -45,7 +45,7 @@ class Hasher:
         self._code = SHA2_256 if profile.hash == "sha256" else BLAKE3
         self._new: Callable[..., Any] = hashlib.sha256
         if self._code == BLAKE3:
-            from blake3 import blake3  # an optional extra; the caller has seen that it is there
+            from blake3 import blake3  # late: few shares ask for it
 
             self._new = blake3
         self._buffers: list[bytearray] = []

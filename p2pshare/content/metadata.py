@@ -16,7 +16,6 @@ import trio
 from p2pshare.content.files import open_regular
 from p2pshare_protocols.text import clean
 
-FORMATS: Final = ("audio", "document")
 MAX_ANSWER: Final = 64 << 10  # bytes
 _TIMEOUT: Final = 10.0  # seconds, also when the worker waits and uses no processor
 _MAX_TITLE: Final = 300  # characters

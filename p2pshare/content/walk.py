@@ -6,7 +6,7 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final
@@ -204,18 +204,6 @@ class Scanner:
             above = place.above | {identity} if self._follow else place.above
             return _Place(directory, inner + "/", place.depth + 1, above)
         return None
-
-
-def paths_in(root: FoundDirectory) -> Iterator[tuple[str, Found]]:
-    """(path in the item, what is there) of everything below a directory, in the order of the walk."""
-    stack: list[tuple[str, Iterable[Found]]] = [("", root.entries)]
-    while stack:
-        above, entries = stack.pop()
-        for entry in entries:
-            inner = above + entry.name.decode("utf-8")
-            yield inner, entry
-            if isinstance(entry, FoundDirectory):
-                stack.append((inner + "/", entry.entries))
 
 
 def _check_readable(path: str, status: os.stat_result) -> None:

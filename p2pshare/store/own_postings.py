@@ -46,13 +46,6 @@ class Mine(NamedTuple):
     placed: int
 
 
-class PlacedTerm(NamedTuple):
-    """A term of ours, and the nodes (peer IDs) where its postings were placed."""
-
-    term: str
-    nodes: tuple[str, ...]
-
-
 class OwnPostings:
     def __init__(self, database: Database) -> None:
         self._db = database

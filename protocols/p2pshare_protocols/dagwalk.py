@@ -58,9 +58,6 @@ class DagWalk:
         """Inner blocks (CIDv1) not yet given, each once, in DFS order: the first `limit` of them, or all."""
         return self._pending.first(limit)
 
-    def wants(self, cid: CID) -> bool:
-        return cid.v1 in self._pending
-
     @property
     def done(self) -> bool:
         return not self._pending

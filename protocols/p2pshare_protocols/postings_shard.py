@@ -12,7 +12,6 @@ from typing import Final
 from .cid import CID
 
 SHARD: Final = "#"  # separates words, so that no term begins with it
-WIDTH: Final = 16  # shards of a list, by one hexadecimal digit of the CID's place
 LEVELS: Final = 3  # a list of 20,000, then 16, 256 and 4096 of them: 80 million postings of one word
 ASKED: Final = 16  # shards that a search looks into; what is beyond is told by `complete`
 HEAD: Final = 2000  # postings of a list that one question looks through: the subnets take turns, the oldest first

@@ -347,7 +347,6 @@ async def test_announcing(store: Store, tmp_path: Path) -> None:
 
 
 async def test_blake3(store: Store, tmp_path: Path) -> None:
-    pytest.importorskip("blake3")
     (tmp_path / "f").write_bytes(b"x" * (2 * MIB))
     done = await share_paths(store, tmp_path / "f", hash="blake3")
     cid = CID.parse(done["cid"])

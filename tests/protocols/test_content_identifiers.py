@@ -98,7 +98,6 @@ def test_identity_cids_carry_their_block() -> None:
 
 
 def test_blake3() -> None:
-    pytest.importorskip("blake3")
     cid = CID.of(RAW, HELLO, "blake3")
     assert cid.hash_code == BLAKE3
     assert cid.matches(HELLO)
