@@ -124,7 +124,9 @@ def load(model: Model, nodes: int, asked: Sequence[list[str]], searches: int, se
         for times, names in lists[head_first]:
             share = times * searches / len(asked)
             for one in names:
-                at = where[one]
+                at = where.get(one, -1)
+                if at < 0:  # a publisher that has just as much as it may have under a word has no more elsewhere
+                    continue
                 servers = kept[at][kept[at] >= 0]
                 each = share * ENOUGH / len(servers)
                 if hot and each > HOT:
@@ -230,12 +232,14 @@ def spam(honest_nets: int, each: int, nets: int, identities: int, postings: int,
     page = here.find([], PAGE)[:20]
     nets_shown = {row.origin.small for row in page if row.origin.small.startswith("h")}
     best = _ranked(here.find([], PAGE))
+    drawn = here.find([], PAGE, drawn=True)
     return {
         "spam_of_room": round(spammed / 20_000, 4),
         "honest_kept": round(kept / (honest_nets * min(each, PER_PUBLISHER)), 4),
         "honest_rows_of_20_in_order_of_answer": sum(row.origin.small.startswith("h") for row in page),
         "honest_subnets_of_20": len(nets_shown),
         "honest_rows_of_20_ranked": sum(row.origin.small.startswith("h") for row in best),
+        "ranked_if_subnets_of_a_turn_were_drawn": sum(row.origin.small.startswith("h") for row in _ranked(drawn)),
     }
 
 

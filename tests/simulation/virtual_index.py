@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import sha256
 from heapq import nsmallest
 
 from p2pshare_protocols import postings_shard
@@ -57,15 +58,20 @@ class List:
     def full(self) -> bool:
         return not self._own and self.room.total >= self._most
 
-    def find(self, also: Iterable[str], limit: int, head: int = postings_shard.HEAD) -> list[Row]:
-        """The subnets take turns, and in each the oldest come first."""
+    def find(
+        self, also: Iterable[str], limit: int, head: int = postings_shard.HEAD, *, drawn: bool = False
+    ) -> list[Row]:
+        """The subnets take turns, and in each the oldest come first; or, `drawn`, in an order that nobody chooses."""
         wanted = frozenset(also)
         by_net: dict[str, list[tuple[int, Row]]] = defaultdict(list)
         for origin, rows in self.rows.items():
             by_net[origin.small] += [one for one in rows if wanted <= one[1].words]
         turns: list[tuple[int, int, Row]] = []
-        for rows in by_net.values():
+        for net, rows in by_net.items():
             rows.sort(key=lambda one: one[0])
+            if drawn:
+                place = int.from_bytes(sha256(net.encode()).digest()[:6], "big")
+                rows[:] = [(place, row) for _, row in rows]
             turns += [(turn, serial, row) for turn, (serial, row) in enumerate(rows)]
         return [row for _, _, row in nsmallest(min(limit, head), turns, key=lambda one: one[:2])]
 
