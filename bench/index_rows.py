@@ -17,7 +17,7 @@ from p2pshare_protocols.cid import CID, RAW
 from p2pshare_protocols.item_record import ItemRecord
 from p2pshare_protocols.kad_keys import BITS, key_of
 from p2pshare_protocols.kad_region import bound, window
-from p2pshare_protocols.postings_ask import ENOUGH, Draw
+from p2pshare_protocols.postings_ask import CROWDED_ENOUGH, ENOUGH, Draw
 from p2pshare_protocols.postings_place import REPLICAS, keepers, surrounded
 from p2pshare_protocols.postings_room import PER_PUBLISHER, Origin
 from p2pshare_protocols.query_model import Record
@@ -128,7 +128,7 @@ def load(model: Model, nodes: int, asked: Sequence[list[str]], searches: int, se
                 if at < 0:  # a publisher that has just as much as it may have under a word has no more elsewhere
                     continue
                 servers = kept[at][kept[at] >= 0]
-                each = share * ENOUGH / len(servers)
+                each = share * (CROWDED_ENOUGH if len(servers) > REPLICAS else ENOUGH) / len(servers)
                 if hot and each > HOT:
                     load_of[servers] += HOT
                     wide = nearest(keys[at : at + 1], ring, min(PUSHED, nodes))[0]
