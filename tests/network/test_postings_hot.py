@@ -20,6 +20,7 @@ from p2pshare_protocols.item_record import ItemRecord, Signed
 from p2pshare_protocols.query import parse
 from tests.support_postings import Node, nodes
 from tests.support_search import add_file
+from tests.support_until import until
 
 TALK = ItemRecord(CID.of(RAW, b"hello"), "2026-raft.mp4", 1 << 30, "video", 7)
 FIND = wire.Find("raft", parse("raft"), 50)
@@ -63,9 +64,7 @@ async def test_the_eighth_ask_pushes_the_answer_around_and_it_is_told_for_minute
         near = {one.peer_id for one in await keeper.placer._regions.nodes("raft")}
         around = [one for one in others if one.net.peer_id not in near]
         assert around
-        with trio.fail_after(10):
-            while not all(one.keeper.hot and one.keeper.hot._copies for one in around):
-                await trio.sleep(0.02)
+        await until(lambda: all(one.keeper.hot and one.keeper.hot._copies for one in around), 10)
         copied, end = await ask(asker, around[0])
         assert (copied, end.hot, end.complete) == (records, True, True)
         clock.now += index_hot.LIFE + 1

@@ -20,6 +20,7 @@ from p2pshare_protocols.item_record import ItemRecord, Signed
 from p2pshare_protocols.postings_ask import Named
 from tests.support_postings import Node, nodes
 from tests.support_search import add_file
+from tests.support_until import until
 
 TALK = ItemRecord(CID.of(RAW, b"hello"), "2026-raft.mp4", 1 << 30, "video", 7)
 LIAR = Ed25519PrivateKey.from_private_bytes(b"L" * 32)
@@ -86,10 +87,7 @@ async def test_three_liars_cannot_hide_that_a_list_is_full(tmp_path: Path) -> No
         for one in group:
             one.store.postings._room = 2
         await share(a, "raft one.mp4", "raft two.mp4", "raft three.mp4", "raft four.mp4")
-        with trio.fail_after(20):
-            while a.store.own_postings.counts()["waiting"]:
-                a.placer.wake()
-                await trio.sleep(0.05)
+        await until(lambda: not a.store.own_postings.counts()["waiting"], nudge=a.placer.wake)
         lying(keepers[:3], (), wire.FindEnd(True, {"raft": 0}))
         asker.tier._rng, asker.tier._keeper = LiarsFirst(keepers[:3]), None
         rows, _ = await asker.search("raft")

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import trio
-
 from p2pshare.index import Placer
 from p2pshare_protocols import postings_shard
 from p2pshare_protocols.postings_place import LONG, SHORT, Life
 from p2pshare_protocols.query import parse
 from tests.support_postings import NOW, Clock, Node, nodes
 from tests.support_search import add_file
+from tests.support_until import until
 
 
 async def settled(node: Node) -> None:
-    with trio.fail_after(30):
-        while node.store.own_postings.unpublished(1) or node.store.own_postings.counts()["waiting"]:
-            node.placer.wake()
-            await trio.sleep(0.05)
+    own = node.store.own_postings
+    await until(lambda: not own.unpublished(1) and not own.counts()["waiting"], 30, nudge=node.placer.wake)
 
 
 def states(node: Node, term: str) -> dict[int, int]:
@@ -46,10 +43,7 @@ async def test_what_is_refused_stands_in_a_shard_and_waits_until_there_is_room_a
         for one in (b, c):
             one.store.postings.__init__(one.store._db, room=20)  # type: ignore[misc]
         clock.now += 25 * 3600
-        with trio.fail_after(30):
-            while states(a, "raft") != {1: 8}:
-                a.placer.wake()
-                await trio.sleep(0.05)
+        await until(lambda: states(a, "raft") == {1: 8}, 30, nudge=a.placer.wake)
         assert len(b.keeper.look_up("raft", parse("raft"), 100)[0]) == 8
         assert "raft" not in a.placer._full
 

@@ -14,6 +14,7 @@ from p2pshare.errors import Exists
 from p2pshare_cli.client import Client
 from p2pshare_protocols.control import Framing, cancel, encode
 from tests.support_control import FakeHost, connect, running_server
+from tests.support_until import until
 
 BOTH = pytest.mark.parametrize("framing", [Framing.JSON, Framing.MSGPACK])
 
@@ -82,8 +83,7 @@ async def test_a_stream_is_cancelled_by_a_notification_and_by_closing(tmp_path, 
         await client.call(2, "show", link="x")
         await server.host.fake.started.wait()
         await client.stream.aclose()
-        while server.host.fake.cancelled != ["events", "show"]:
-            await trio.lowlevel.checkpoint()
+        await until(lambda: server.host.fake.cancelled == ["events", "show"])
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,7 @@ async def test_a_client_that_does_not_read_is_dropped_and_holds_nobody_up(tmp_pa
         await deaf.call(1, "events")
         await other.call(1, "ping")
         assert (await other.receive())["id"] == 1
-        while server.host.fake.cancelled != ["events"]:
-            await trio.sleep(0.01)
+        await until(lambda: server.host.fake.cancelled == ["events"])
 
 
 async def test_connections_are_counted(tmp_path):
@@ -202,8 +201,7 @@ async def test_connections_are_counted(tmp_path):
             await extra.call(1, "ping")
             assert await extra.receive() is not None
         await clients[0].stream.aclose()
-        while server._count == MAX_CONNECTIONS:
-            await trio.lowlevel.checkpoint()
+        await until(lambda: server._count < MAX_CONNECTIONS)
         late = await connect(server)
         await late.call(1, "ping")
         assert (await late.receive())["id"] == 1
