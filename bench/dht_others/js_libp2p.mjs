@@ -20,6 +20,7 @@ for (let number = 0; number < count; number++) {
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
     connectionGater: { denyDialMultiaddr: () => false },
+    connectionManager: { inboundConnectionThreshold: 1000 }, // a second and address; all nodes have one address here
     services: {
       identify: identify(),
       ping: ping(),
