@@ -87,8 +87,8 @@ def plot(measured: Sequence[tuple[int, dict[str, Any]]], path: Path) -> None:
     left.legend()
     for key, label in (
         ("storage_busiest", "storage"),
-        ("queries_busiest_as_built", "questions"),
-        ("queries_busiest_hot", "questions, hot answers pushed"),
+        ("queries_busiest_as_built", "questions as built"),
+        ("queries_busiest_head_first", "questions, the word's own list first"),
     ):
         right.plot(sizes, [row["load"][key] for _, row in measured], "o-", label=label)
     right.set(xscale="log", xlabel="nodes", ylabel="busiest node, times the mean", ylim=(0, None))
