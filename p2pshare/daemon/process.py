@@ -6,6 +6,7 @@ config -> directories -> lock -> log -> identity -> control socket -> node -> re
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -33,6 +34,9 @@ from p2pshare_protocols.places import Places
 logger = logging.getLogger(__name__)
 
 DESCRIPTORS = 65536
+# Python's collector looks at all young objects after 700 new ones, and at all there are after 70,000: too often for
+# trees of ten thousand names. What was imported never goes away and is left out for good.
+_GARBAGE = (10_000, 20, 20)
 
 Load = Callable[[], OpenNode]
 
@@ -142,6 +146,8 @@ class Life:
         try:
             open_node = await trio.to_thread.run_sync(self._load, abandon_on_cancel=True)  # type: ignore[call-arg]  # stubs are old
             async with open_node(self._config, self._identity, self._places, time.time) as node:
+                gc.freeze()
+                gc.set_threshold(*_GARBAGE)
                 self._host.set_ready(node)
                 await self._say_ready(node)
                 await self._may_close.wait()
