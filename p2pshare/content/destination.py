@@ -10,9 +10,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, Self
 
+from p2pshare.content.final_name import FinalName
 from p2pshare.content.hints import HINTS, mapped
-from p2pshare.content.layout import lay_out, link_stays_inside, part_name
-from p2pshare.content.syscalls import allocate, rename_new, sync_all, syncfs, umask
+from p2pshare.content.layout import lay_out, link_stays_inside
+from p2pshare.content.syscalls import allocate, sync_all, syncfs, umask
 from p2pshare.content.tree import Descriptors, SafePath, Tree
 from p2pshare.errors import Blocked, DiskFull, NotFound
 from p2pshare.store import SourceFile
@@ -66,20 +67,21 @@ class Destination:
         self._making = threading.Lock()
         self._dirtying = threading.Lock()
         self._finished = False
-        directory, self._name = os.path.split(path)
+        directory = os.path.dirname(path)
         self._directory = os.path.join(directory, "")
         self._forbidden = umask() & 0o022  # whom this user lets nobody write, no stranger's mode lets
         self._status: dict[int, tuple[int, int, int]] = {}  # size, inode, mtime of files written in one go
         with mapped(f"write {path}"), contextlib.ExitStack() as undo:
             self._parent = os.open(directory or ".", _DIRECTORY)
             undo.callback(os.close, self._parent)
-            self._renamed = part is not None and self._was_renamed(part)
+            self._final = FinalName(self._parent, path)
+            self._renamed = part is not None and self._final.was_taken_from(part, single=self._single)
             if self._renamed:
-                part = self._name
-            elif not overwrite and self._exists(self._name):
+                part = self._final.name
+            elif not overwrite and self._final.exists(self._final.name):
                 raise FileExistsError(17, "it is there already", path)
-            self._part = part or self._free_part()
-            self._resumed = part is not None and self._exists(part)
+            self._part = part or self._final.free_part()
+            self._resumed = part is not None and self._final.exists(part)
             self._check_room()
             if self._single:
                 self._tree = Tree(os.dup(self._parent))
@@ -123,7 +125,7 @@ class Destination:
 
     def path_of(self, index: int) -> str:
         """The absolute path of an entry: below NAME.part, and after `finish` below NAME."""
-        base = self._directory + (self._name if self._finished else self._part)
+        base = self._directory + (self._final.name if self._finished else self._part)
         return base if self._single else "/".join((base, *self._paths[index]))
 
     def safe_path(self, index: int) -> SafePath:
@@ -267,28 +269,6 @@ class Destination:
     def _borrow(self, index: int) -> contextlib.AbstractContextManager[int]:
         return self._descriptors.borrow(index, self._tree, self._paths[index], os.O_RDWR)
 
-    def _exists(self, name: str) -> bool:
-        try:
-            os.stat(name, dir_fd=self._parent, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return True
-
-    def _was_renamed(self, part: str) -> bool:
-        if not self._exists(self._name):
-            return False
-        if not self._exists(part):
-            return True
-        there = [os.stat(name, dir_fd=self._parent, follow_symlinks=False) for name in (part, self._name)]
-        both = self._single and os.path.samestat(*there)
-        if both:  # cut off between the new name and the end of the old one, see rename_new
-            os.unlink(part, dir_fd=self._parent)
-        return both
-
-    def _free_part(self) -> str:
-        """A name that nothing has: what somebody else left there is never ours to write into."""
-        return next(name for number in range(10_000) if not self._exists(name := part_name(self._name, number)))
-
     def _check_room(self) -> None:
         needed = sum(entry.size or 0 for entry in self._entries)
         status = os.fstatvfs(self._parent)
@@ -397,35 +377,4 @@ class Destination:
     def _rename(self) -> None:
         if self._single and self._entries[0].kind == "symlink" and self.skipped:
             raise Blocked(f"{self.path} is not made: {self.skipped[0]['reason']}")
-        old = self._step_aside() if self._overwrite else None
-        try:
-            if self._single:
-                rename_new(self._part, self._name, directory=self._parent)
-            else:
-                if self._exists(self._name):
-                    raise FileExistsError(17, "it is there already", self.path)
-                os.rename(self._part, self._name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
-        except BaseException:
-            if old is not None:
-                os.rename(old, self._name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
-            raise
-        if old is not None:
-            self._remove(old)
-
-    def _step_aside(self) -> str | None:
-        """Move what is to be replaced to a free name; a directory is replaced by a directory only."""
-        if not self._exists(self._name):
-            return None
-        status = os.stat(self._name, dir_fd=self._parent, follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode) and self._single:
-            raise IsADirectoryError(21, "it is a directory", self.path)
-        old = next(n for i in range(10_000) if not self._exists(n := part_name(self._name + ".replaced", i)))
-        os.rename(self._name, old, src_dir_fd=self._parent, dst_dir_fd=self._parent)
-        return old
-
-    def _remove(self, name: str) -> None:
-        status = os.stat(name, dir_fd=self._parent, follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode):
-            shutil.rmtree(name, dir_fd=self._parent)
-        else:
-            os.unlink(name, dir_fd=self._parent)
+        self._final.take(self._part, single=self._single, overwrite=self._overwrite)
