@@ -22,6 +22,8 @@ MAX_LINES = 256
 MAX_PENDING = 16
 """Questions in flight on one line; a further one waits."""
 IDLE = 60.0
+STRICT = "/p2pshare/"
+"""Protocols whose nodes never name the asker to itself. On /ipfs/kad/1.0.0 js-libp2p does, and means no harm."""
 
 
 T = TypeVar("T")
@@ -206,7 +208,8 @@ class Lines:
                     self._lines.move_to_end(peer_id)
                     return line, True
                 stream = await self._net.open_stream(peer_id, [self._protocol], timeout=self._limit)
-                line = _Line(stream, self._net.peer_id, partial(self._on_wrong, peer_id))
+                own_id = self._net.peer_id if self._protocol.startswith(STRICT) else ""
+                line = _Line(stream, own_id, partial(self._on_wrong, peer_id))
                 self._lines[peer_id] = line
                 self._lines.move_to_end(peer_id)
                 self._nursery.start_soon(self._run, peer_id, line)

@@ -244,11 +244,11 @@ def decode(data: bytes) -> Message:
     return Message(Kind(kind), key, record, _peers(closer), _peers(providers), level)
 
 
-def check_answer(question: Message, answer: Message, asker: str) -> None:
+def check_answer(question: Message, answer: Message, asker: str = "") -> None:
     """Raises RemoteProtocolError when `answer` cannot be one to this question of `asker` (a peer ID).
 
     The kind must be the question's, and the key where one is given: go-libp2p leaves it out of FIND_NODE's. Nobody
-    names a peer to itself as a nearer node.
+    names the asker to itself as a nearer node; without `asker` that is not looked at: js-libp2p 3 does it.
     """
     if answer.kind is not question.kind:
         raise RemoteProtocolError("a DHT answer of another kind than the question")

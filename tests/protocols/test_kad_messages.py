@@ -126,3 +126,24 @@ def test_no_bytes_raise_anything_else() -> None:
         read += 1
         assert kad_messages.decode(kad_messages.encode(message)) == message
     assert read > 200
+
+
+@pytest.mark.parametrize(
+    ("answer", "asker", "right"),
+    [
+        (Message(Kind.FIND_NODE, key=KEY), PEER, True),
+        (Message(Kind.FIND_NODE), PEER, True),  # as go-libp2p has it
+        (Message(Kind.GET_PROVIDERS, key=KEY), PEER, False),
+        (Message(Kind.FIND_NODE, key=KEY[:-1] + b"x"), PEER, False),
+        (Message(Kind.FIND_NODE, key=KEY, closer=(Peer(PEER),)), PEER, False),
+        (Message(Kind.FIND_NODE, key=KEY, closer=(Peer(PEER),)), "", True),  # as js-libp2p has it
+        (Message(Kind.FIND_NODE, key=KEY, providers=(Peer(PEER),)), PEER, True),  # how one reads back
+    ],
+)
+def test_an_answer_belongs_to_its_question(answer: Message, asker: str, right: bool) -> None:
+    question = Message(Kind.FIND_NODE, key=KEY)
+    if right:
+        kad_messages.check_answer(question, answer, asker)
+        return
+    with pytest.raises(RemoteProtocolError):
+        kad_messages.check_answer(question, answer, asker)
