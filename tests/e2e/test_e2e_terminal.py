@@ -104,7 +104,7 @@ def test_progress_and_ctrl_c_on_a_terminal(nodes: tuple[RealNode, RealNode], tmp
 def test_search_watches_for_what_is_new(nodes: tuple[RealNode, RealNode], tmp_path: Path) -> None:
     source, node = nodes
     watch = Terminal(node, 100, "search", "watched", "--watch")
-    watch.until("watching")
+    watch.until("goes on when you leave")
     (tmp_path / "watched-later.txt").write_text("late")
     source.run("share", str(tmp_path / "watched-later.txt"))
     assert "1  watched-later.txt" in watch.until("watched-later.txt")
