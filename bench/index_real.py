@@ -65,7 +65,10 @@ def call(home: Path, method: str, **params: Any) -> Iterator[tuple[float, dict[s
 
 
 class Questions:
-    """Two words of a name, or as many more as leave at most ROWS names that match; "" when none do: what is beyond is not told."""
+    """Two words of a name, or as many more as leave at most ROWS names that match: what is beyond is not told.
+
+    "" when none do.
+    """
 
     def __init__(self, names: Sequence[str], rng: random.Random) -> None:
         self._rng = rng

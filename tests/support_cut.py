@@ -93,8 +93,10 @@ def may_cut() -> bool:
 
 @dataclass(frozen=True)
 class Cut:
-    """How a fetch took a cut: seconds from the link's return to the next bytes, and bytes above its size: headers, and what came
-    twice."""
+    """How a fetch took a cut: seconds from the link's return to the next bytes, and bytes above its size.
+
+    Those are headers, and what came twice.
+    """
 
     seconds: float
     first_bytes: float

@@ -16,7 +16,6 @@ from typing import Final
 import trio
 
 from p2pshare.errors import LocalError, P2PShareError
-from p2pshare.exchange.wire import FrameReader
 from p2pshare.net.api import Network, Stream
 from p2pshare.store import Store
 from p2pshare.store.postings import Doubtful
@@ -110,27 +109,26 @@ class Prover:
     async def _take_part(self, peer_id: str, cid: CID) -> None:
         """The root's block, then one of a random way down to a leaf. Raises NotHeld and what the network raises."""
         async with await self._net.open_stream(peer_id, [exchange.PROTOCOL], timeout=TIME) as stream:
-            frames = FrameReader(stream)
             for number in range(1, LEVELS + 1):
-                node = unixfs.decode_node(cid, await self._block(stream, frames, number, cid))
+                node = unixfs.decode_node(cid, await self._block(stream, number, cid))
                 links = [one for one in node.links if one.cid.v1.inline is None]
                 if not links:
                     return
                 cid = self._rng.choice(links).cid.v1
 
-    async def _block(self, stream: Stream, frames: FrameReader, number: int, cid: CID) -> bytes:
+    async def _block(self, stream: Stream, number: int, cid: CID) -> bytes:
         await stream.send_all(exchange.encode(exchange.Blocks(number, (cid.binary,))))
-        answer = await frames.header()
+        length = exchange.header_length(await stream.receive_exactly(4))
+        answer = exchange.decode(await stream.receive_exactly(length))
         if isinstance(answer, exchange.BlocksData) and answer.id == number and answer.sizes == (exchange.Mark.BUSY,):
             raise trio.BrokenResourceError  # not now; that says nothing
         if not isinstance(answer, exchange.BlocksData) or answer.id != number or len(answer.sizes) != 1:
             raise NotHeld("it refuses a block")
         if answer.sizes[0] < 0:
             raise NotHeld("a block is missing")
-        block = bytearray(answer.payload)
-        await frames.payload(memoryview(block), lambda count: None)
+        block = await stream.receive_exactly(answer.payload)
         if not answer.end:
             raise NotHeld("an answer to one block does not end")
         if not await trio.to_thread.run_sync(cid.matches, block):
             raise NotHeld("a block is another one")
-        return bytes(block)
+        return block

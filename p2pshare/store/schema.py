@@ -143,7 +143,7 @@ _SPOKEN: Final = (
 )
 
 # The ending of a file's name is a term of its own, so that `ext:pdf` is looked up and not looked for.
-_ENDINGS: Final = (
+ENDINGS: Final = (
     """UPDATE words SET type = (
         SELECT type_words(n.type, CASE n.path WHEN x'' THEN i.name ELSE n.path END)
         FROM names n JOIN items i ON i.id = n.item WHERE n.id = words.rowid)""",
@@ -171,7 +171,7 @@ _WATCHES: Final = (
 )
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
-    *(_FIRST, _SECOND, _PROVIDERS, _POSTINGS, _VALUES, _SPOKEN, _ENDINGS),
+    *(_FIRST, _SECOND, _PROVIDERS, _POSTINGS, _VALUES, _SPOKEN, ENDINGS),
     _PROOFS,
     _WATCHES,
 )

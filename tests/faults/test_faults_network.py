@@ -8,7 +8,6 @@ import pytest
 
 from tests.support_cut import MIB, WHY_NOT, fetch_through_a_cut, may_cut
 
-
 OVERHEAD = 0.02  # headers, seals, and what is said before the first block
 
 

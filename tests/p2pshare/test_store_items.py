@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from p2pshare.errors import Exists, NotFound, UsageError
-from p2pshare.store import FoundRow, NameRow, Store, open_store, type_of
+from p2pshare.store import FoundRow, NameRow, Store, open_store, schema, type_of
 from p2pshare_protocols import query as queries
 from p2pshare_protocols import terms
 from p2pshare_protocols.cid import CID, DAG_PB
@@ -320,7 +320,8 @@ def test_the_ending_of_names_in_an_older_catalogue_becomes_a_term(tmp_path: Path
         item = older.items.add(draft("Talks v1.2", kind="directory"))
         fill(older, item.id, "a.d/Slides.PDF", "a.d/README")
         older._db.execute("UPDATE words SET type = (SELECT type FROM names n WHERE n.id = words.rowid)")
-        older._db.execute("PRAGMA user_version=6")
+        for statement in schema.ENDINGS:
+            older._db.execute(statement)
     with open_store(tmp_path) as opened:
         assert found(opened, "ext:pdf") == ["a.d/Slides.PDF"]
         assert found(opened, "ext:2") == ["Talks v1.2"]
