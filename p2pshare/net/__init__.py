@@ -34,7 +34,8 @@ async def open_network(
     rendezvous_lan: find and be found by mDNS. allow_private_addresses: dial and advertise private addresses that
     strangers tell, and count loopback as one trusted machine (tests, closed networks). remembered: peers of earlier
     runs, see `Remembered`; they are dialled at the start where `dial_remembered`. public: which addresses are
-    outside, for tests; by default all that are not private. Raises ConfigError for a bad address, Exists when a port is used, PermissionDenied.
+    outside, for tests; by default all that are not private. Raises ConfigError for a bad address, Exists when
+    a port is used, PermissionDenied.
     """
     from p2pshare.net.opening import opened  # imports libp2p: 1 to 2 s, so not before it is needed
 
