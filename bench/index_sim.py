@@ -1,4 +1,4 @@
-"""Keyword search in simulation, up to 10,000 nodes and 1,000,000 items: python -m bench index-sim --nodes 10000.
+"""Keyword search in simulation, up to 10,000 nodes and 1,000,000 items: python -m bench index --nodes 10000.
 
 Items have real names (this machine's packages and files, and lists that are given), 100 for each node, the largest
 publisher a tenth of them; the words of queries are drawn from names. One JSON line a network; the rows that do not
@@ -98,7 +98,7 @@ def plot(measured: Sequence[tuple[int, dict[str, Any]]], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench index-sim", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench index", description=__doc__)
     parser.add_argument("--nodes", type=int, nargs="+", default=[100, 1000, 10_000])
     parser.add_argument("--items", type=int, default=0, help="in place of 100 for each node")
     parser.add_argument("--names", type=Path, nargs="*", default=[], help="lists of names, tab-separated")
