@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench import nginx
 from bench.support import (
     MIB,
     PeerProcess,
@@ -83,7 +84,7 @@ def _peers() -> tuple[dict[str, Callable[[Path, Path], Run]], list[str]]:
 
 def _nginx(source: Path, place: Path) -> Run:
     port = _free_port()
-    with served_by_nginx(source.parent, place, f"127.0.0.1:{port}") as pid:
+    with _server(nginx.command(source.parent, place, f"127.0.0.1:{port}"), port) as pid:
         before = cpu_seconds(pid)
         url = f"https://127.0.0.1:{port}/{source.name}"
         seconds, fetcher = _timed(["curl", "-sk", "-o", str(place / "fetched"), url], place / "fetched", source)
@@ -92,25 +93,6 @@ def _nginx(source: Path, place: Path) -> Run:
             "source_cpu_seconds": cpu_seconds(pid) - before,
             "fetcher_cpu_seconds": fetcher,
         }
-
-
-@contextmanager
-def served_by_nginx(root: Path, place: Path, address: str) -> Iterator[int]:
-    """nginx with TLS 1.3 and a key of its own in one process, whose id this gives."""
-    key, certificate = place / "key.pem", place / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=source", "-keyout", str(key), "-out", str(certificate)],
-        check=True, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    (place / "nginx.conf").write_text(
-        f"daemon off; master_process off; pid {place}/pid; error_log {place}/error.log; user root;\n"
-        f"events {{}}\nhttp {{ access_log off; sendfile on; server {{ listen {address} ssl; root {root};\n"
-        f"ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.3; }} }}\n"
-    )
-    command = ["nginx", "-c", str(place / "nginx.conf"), "-p", str(place)]
-    with _server(command, int(address.rpartition(":")[2])) as pid:
-        yield pid
 
 
 def _rsync(source: Path, place: Path) -> Run:

@@ -27,6 +27,7 @@ from typing import Any
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bench import nginx
 from bench.emulator import FAR_ADDRESS, NEAR_ADDRESS, LongPath, Shape, long_path, missing
 from bench.support import MIB, median, options, report, write_file
 from p2pshare.net import open_network, session, tcp
@@ -177,18 +178,7 @@ def _root() -> str:
 @contextmanager
 def _nginx(path: LongPath, directory: Path, size: int) -> Iterator[None]:
     write_file(directory / "data", "paths", size)
-    key, certificate = directory / "key.pem", directory / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=far", "-keyout", str(key), "-out", str(certificate)],
-        check=True, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    (directory / "nginx.conf").write_text(
-        f"daemon off; pid {directory}/pid; error_log {directory}/error.log; worker_processes 1; user root;\n"
-        f"events {{}}\nhttp {{ access_log off; server {{ listen {FAR_ADDRESS}:{TLS_PORT} ssl; root {directory};\n"
-        f"ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.3; }} }}\n"
-    )
-    command = [*path.far, "nginx", "-c", str(directory / "nginx.conf"), "-p", str(directory)]
+    command = [*path.far, *nginx.command(directory, directory, f"{FAR_ADDRESS}:{TLS_PORT}")]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
         try:
             yield

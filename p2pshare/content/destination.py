@@ -166,8 +166,9 @@ class Destination:
                     if index not in self._made:
                         self._make(index)
                     with self._borrow(index) as descriptor:
-                        steps = range(0, size, _STEP)
-                        all(not stop() and allocate(descriptor, at, min(_STEP, size - at)) for at in steps)
+                        for at in range(0, size, _STEP):
+                            if stop() or not allocate(descriptor, at, min(_STEP, size - at)):
+                                break
 
     def write_whole(self, files: Sequence[tuple[int, memoryview]]) -> None:
         """Make and write small files, each all of its bytes, that were verified; neighbours cost one directory."""

@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from p2pshare.net import ping
+from p2pshare.net.layers import MuxedStream
 from p2pshare.net.upgrade import Upgraded
 from p2pshare_protocols import varint
 from p2pshare_protocols.multistream import encode
@@ -17,6 +18,18 @@ from tests.network.attacker import BAD_NAMES, GREETING, LOST, Attack, ready
 from tests.network.victim import RAISES
 
 
+async def _breaks(stream: MuxedStream) -> bool:
+    """Whether a stream is reset; read until it is, or ends, then closed."""
+    try:
+        while await stream.receive_some(4096):
+            pass
+    except trio.BrokenResourceError:
+        return True
+    finally:
+        await stream.aclose()
+    return False
+
+
 async def bad_names_inside(attack: Attack) -> dict[str, Any]:
     """The same on streams of a connection that is secured."""
     broken = 0
@@ -24,12 +37,7 @@ async def bad_names_inside(attack: Attack) -> dict[str, Any]:
         for number in range(attack.count):
             stream = await upgraded.muxer.open()
             await stream.send_all(BAD_NAMES[number % len(BAD_NAMES)])
-            try:
-                while await stream.receive_some(4096):
-                    pass
-            except trio.BrokenResourceError:
-                broken += 1
-            await stream.aclose()
+            broken += await _breaks(stream)
     return {"broken": broken}
 
 
@@ -40,12 +48,7 @@ async def raising(attack: Attack) -> dict[str, Any]:
         for _ in range(attack.count):
             stream = await upgraded.muxer.open()
             await stream.send_all(GREETING + encode(RAISES))
-            try:
-                while await stream.receive_some(4096):
-                    pass
-            except trio.BrokenResourceError:
-                broken += 1
-            await stream.aclose()
+            broken += await _breaks(stream)
     return {"broken": broken}
 
 
