@@ -20,6 +20,7 @@ from p2pshare_protocols.cid import CID, RAW
 from tests.interop.install import Installed
 from tests.support_interop import JsNode, js_node
 from tests.support_net import network
+from tests.support_until import until
 
 pytestmark = pytest.mark.slow
 
@@ -59,8 +60,7 @@ async def our_node(directory: Path, number: int) -> AsyncIterator[tuple[Network,
 
 
 async def until_known(dht: DHT, count: int) -> None:
-    while int(str(dht.status()["nodes"])) < count:
-        await trio.sleep(0.02)
+    await until(lambda: int(str(dht.status()["nodes"])) >= count)
 
 
 @asynccontextmanager
